@@ -1,0 +1,20 @@
+"""Every test run keeps its files in a folder of its own, which goes with it.
+
+A plugin (see pyproject.toml) rather than a conftest, because pytest-django reads the settings
+before any conftest is imported. Two runs at once never share a database file, and a test never
+writes into the store of the board that `make run` serves from the same checkout.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+FOLDER = tempfile.mkdtemp(prefix="holdfast-tests-")
+os.environ["DATA_DIR"] = FOLDER
+
+
+def pytest_unconfigure() -> None:
+    """The folder is gone."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
