@@ -1,0 +1,283 @@
+"""What the board side of the API takes (``…In``) and gives (``…Out``): shapes, no rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from boards import cards
+from boards.models import Attempt, Board, Card, Column, Message
+from events.endpoint import Body, JSONObject, JSONValue, Line, Shaped, Text, Words
+
+MAX_TEXT = 200_000
+
+
+# ── in ───────────────────────────────────────────────────────────────────────────────────
+
+
+class NewColumnIn(Body):
+    name = Line(60)
+    kind = serializers.ChoiceField(Column.Kind.choices, required=False)
+    wip_limit = serializers.IntegerField(
+        min_value=1, max_value=10_000, required=False, allow_null=True
+    )
+
+
+class ColumnIn(NewColumnIn):
+    id = serializers.UUIDField(required=False)
+
+
+class DefaultsIn(Body):
+    max_attempts = serializers.IntegerField(min_value=1, max_value=1000, required=False)
+    review_required = serializers.BooleanField(required=False)
+    lease_seconds = serializers.IntegerField(min_value=2, max_value=3600, required=False)
+    follow_ups = serializers.IntegerField(min_value=0, max_value=1000, required=False)
+
+
+class BoardEdit(Body):
+    name = Line(100, required=True)
+    repository = Line(1000)
+    pull = serializers.ChoiceField(Board.Pull.choices, required=False)
+    allow_commands = serializers.BooleanField(required=False)
+    enforce_dead_ends = serializers.BooleanField(required=False)
+    defaults = DefaultsIn(required=False)
+    columns = ColumnIn(many=True, required=False, max_length=50)
+
+
+class BoardIn(BoardEdit):
+    key = Shaped(r"^[A-Z][A-Z0-9]{1,9}$", "must be 2 to 10 capitals and digits, a letter first.")
+    columns = NewColumnIn(many=True, required=False, max_length=50)
+
+
+class CardEdit(Body):
+    column = Line(64)
+    goal = serializers.UUIDField(required=False, allow_null=True)
+    title = Line(300, required=True)
+    description = Text(MAX_TEXT)
+    priority = serializers.IntegerField(min_value=0, max_value=4, required=False)
+    labels = Words()
+    requires = Words()
+    depends_on = Words(max_items=200)
+    workflow = JSONValue(1024 * 1024)
+    inputs = JSONObject()
+    max_attempts = serializers.IntegerField(min_value=1, max_value=1000, required=False)
+    review_required = serializers.BooleanField(required=False)
+    due_at = serializers.DateTimeField(required=False, allow_null=True)
+    budgets = JSONObject(4096)
+
+
+class CardIn(CardEdit):
+    board = Line(64, required=True)
+
+
+class MoveIn(Body):
+    column = Line(64, required=True)
+    before = Line(64)
+    after = Line(64)
+
+
+class MessageIn(Body):
+    text = Text(MAX_TEXT, required=True)
+    answers = serializers.IntegerField(
+        min_value=1, max_value=2**63 - 1, required=False, allow_null=True
+    )
+
+
+class RejectIn(Body):
+    reason = Text(MAX_TEXT, required=True)
+
+
+class NothingIn(Body):
+    """A body with nothing in it."""
+
+
+class TokenIn(Body):
+    name = Line(100, required=True)
+    board = Line(64, required=True)
+    role = serializers.ChoiceField(["viewer", "member", "operator"], default="member")
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+
+
+class CardQuery(serializers.Serializer[Any]):
+    board = serializers.CharField(required=False, max_length=64)
+    goal = serializers.UUIDField(required=False)
+    column = serializers.CharField(required=False, max_length=64)
+    kind = serializers.ChoiceField(Column.Kind.choices, required=False)
+    state = serializers.ChoiceField(Card.State.choices, required=False)
+    label = serializers.CharField(required=False, max_length=100)
+    q = serializers.CharField(required=False, max_length=200)
+
+
+# ── out ──────────────────────────────────────────────────────────────────────────────────
+
+
+class ColumnOut(serializers.Serializer[Column]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    kind = serializers.CharField()
+    wip_limit = serializers.IntegerField(allow_null=True)
+
+
+class BoardOut(serializers.Serializer[Board]):
+    id = serializers.UUIDField()
+    key = serializers.CharField()
+    name = serializers.CharField()
+    repository = serializers.CharField()
+    pull = serializers.CharField()
+    allow_commands = serializers.BooleanField()
+    enforce_dead_ends = serializers.BooleanField()
+    defaults = serializers.JSONField()
+    columns = serializers.SerializerMethodField()
+    version = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+
+    def get_columns(self, board: Board) -> list[dict[str, Any]]:
+        columns = sorted(board.columns.all(), key=lambda c: c.position)
+        return list(ColumnOut(columns, many=True).data)
+
+
+class UsageOut(serializers.Serializer[Any]):
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cost_usd = serializers.DecimalField(max_digits=14, decimal_places=6)
+
+
+class AttemptOut(serializers.Serializer[Attempt]):
+    id = serializers.UUIDField()
+    card = serializers.UUIDField(source="card_id")
+    number = serializers.IntegerField()
+    line = serializers.IntegerField()
+    worker = serializers.CharField()
+    status = serializers.CharField()
+    started_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+    last_seen_at = serializers.DateTimeField()
+    lease_expires_at = serializers.DateTimeField()
+    note = serializers.CharField()
+    percent = serializers.IntegerField(allow_null=True)
+    approach = serializers.CharField()
+    differs = serializers.CharField()
+    outcome = serializers.CharField()
+    next_step = serializers.CharField()
+    reason = serializers.CharField()
+    error = serializers.CharField()
+    lesson = serializers.CharField()
+    result = serializers.JSONField(allow_null=True)
+    resumed_from = serializers.IntegerField(allow_null=True)
+    steps_done = serializers.IntegerField()
+    usage = UsageOut(source="*")
+    briefing_sha256 = serializers.CharField()
+
+
+class CountsOut(serializers.Serializer[Any]):
+    attempts = serializers.IntegerField()
+    steps = serializers.IntegerField()
+    checkpoints = serializers.IntegerField()
+    failures = serializers.IntegerField()
+
+
+class CardOut(serializers.Serializer[Card]):
+    """A card with the newest attempt in ``latest``, see ``with_latest``."""
+
+    id = serializers.UUIDField()
+    key = serializers.CharField()
+    board = serializers.UUIDField(source="board_id")
+    goal = serializers.UUIDField(source="goal_id", allow_null=True)
+    title = serializers.CharField()
+    description = serializers.CharField()
+    column = serializers.UUIDField(source="column_id")
+    kind = serializers.CharField(source="column.kind")
+    state = serializers.CharField()
+    reason = serializers.SerializerMethodField()
+    why_waiting = serializers.SerializerMethodField()
+    paused = serializers.BooleanField()
+    blocked_reason = serializers.CharField()
+    priority = serializers.IntegerField()
+    labels = serializers.ListField(child=serializers.CharField())
+    requires = serializers.ListField(child=serializers.CharField())
+    depends_on = serializers.SerializerMethodField()
+    workflow = serializers.JSONField(allow_null=True)
+    inputs = serializers.JSONField()
+    max_attempts = serializers.IntegerField()
+    review_required = serializers.BooleanField()
+    budgets = serializers.JSONField()
+    due_at = serializers.DateTimeField(allow_null=True)
+    not_before_at = serializers.DateTimeField(source="not_before", allow_null=True)
+    fence = serializers.IntegerField()
+    line = serializers.IntegerField()
+    attempt = serializers.SerializerMethodField()
+    counts = serializers.SerializerMethodField()
+    version = serializers.IntegerField()
+    created_by = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+    state_since_at = serializers.DateTimeField(source="state_since")
+
+    def get_reason(self, card: Card) -> str | None:
+        return cards.why_waiting(card)[0] if card.state == Card.State.WAITING else None
+
+    def get_why_waiting(self, card: Card) -> str | None:
+        return cards.why_waiting(card)[1] if card.state == Card.State.WAITING else None
+
+    def get_depends_on(self, card: Card) -> list[str]:
+        return [d.depends_on.key for d in card.dependencies.all()]
+
+    def get_attempt(self, card: Card) -> dict[str, Any] | None:
+        latest = latest_of(card)
+        if latest is None or latest.status != Attempt.Status.RUNNING:
+            return None
+        return dict(AttemptOut(latest).data)
+
+    def get_counts(self, card: Card) -> dict[str, int]:
+        latest = latest_of(card)
+        return {
+            "attempts": card.fence,
+            "steps": latest.step_number if latest else 0,
+            "checkpoints": latest.checkpoint_number if latest else 0,
+            "failures": card.failures,
+        }
+
+
+class MessageOut(serializers.Serializer[Message]):
+    id = serializers.IntegerField()
+    card = serializers.UUIDField(source="card_id")
+    kind = serializers.CharField()
+    actor = serializers.CharField()
+    text = serializers.CharField()
+    options = serializers.JSONField()
+    answers = serializers.IntegerField(source="answers_id", allow_null=True)
+    attempt = serializers.UUIDField(source="attempt_id", allow_null=True)
+    closed_at = serializers.DateTimeField(allow_null=True)
+    at = serializers.DateTimeField()
+
+
+def with_latest(found: list[Card]) -> list[Card]:
+    """Give each card its newest attempt as ``latest``, in one read for all of them."""
+    fences = {c.pk: c.fence for c in found if c.fence}
+    latest: dict[Any, Attempt] = {}
+    if fences:
+        numbered = Attempt.objects.filter(card_id__in=fences, number__in=set(fences.values()))
+        latest = {a.card_id: a for a in numbered if a.number == fences[a.card_id]}
+    for card in found:
+        card.latest = latest.get(card.pk)  # type: ignore[attr-defined]
+    return found
+
+
+def latest_of(card: Card) -> Attempt | None:
+    """Return the card's newest attempt, read once."""
+    if not hasattr(card, "latest"):
+        with_latest([card])
+    latest: Attempt | None = card.latest  # type: ignore[attr-defined]
+    return latest
+
+
+def card_out(card: Card) -> dict[str, Any]:
+    """Return the card as the API shows it, read afresh with what it needs."""
+    fresh = loaded().get(pk=card.pk)
+    return dict(CardOut(fresh).data)
+
+
+def loaded() -> Any:
+    """Return all cards with what ``CardOut`` reads loaded."""
+    return Card.objects.select_related("column").prefetch_related("dependencies__depends_on")

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from boards.api import events, goals, openapi, views
+
+#: Imported to be registered with the schema generator.
+SCHEMES = (openapi.TokenScheme, openapi.SessionScheme)
+
+STEERING = ("pause", "resume", "cancel", "retry", "approve")
+
+urlpatterns = [
+    path("boards", views.BoardsView.as_view(), name="boards"),
+    path("boards/<str:board>", views.BoardView.as_view(), name="board"),
+    path("cards", views.CardsView.as_view(), name="cards"),
+    path("cards/<str:card>", views.CardView.as_view(), name="card"),
+    path("cards/<str:card>/move", views.MoveView.as_view(), name="card-move"),
+    path("cards/<str:card>/messages", views.MessagesView.as_view(), name="card-messages"),
+    path("cards/<str:card>/attempts", views.AttemptsView.as_view(), name="card-attempts"),
+    path("cards/<str:card>/reject", views.RejectView.as_view(), name="card-reject"),
+    *(
+        path(
+            f"cards/<str:card>/{verb}",
+            views.SteerView.as_view(action=verb, operation_id=f"{verb}_card"),
+            name=f"card-{verb}",
+        )
+        for verb in STEERING
+    ),
+    path("goals", goals.GoalsView.as_view(), name="goals"),
+    path("goals/<uuid:goal>", goals.GoalView.as_view(), name="goal"),
+    path("goals/<uuid:goal>/decisions", goals.DecisionsView.as_view(), name="goal-decisions"),
+    path("goals/<uuid:goal>/discoveries", goals.DiscoveriesView.as_view(), name="discoveries"),
+    path("discoveries/<uuid:discovery>/resolve", goals.ResolveView.as_view(), name="resolve"),
+    path("events", events.EventsView.as_view(), name="events"),
+    path("tokens", views.TokensView.as_view(), name="tokens"),
+    path("tokens/<uuid:token>", views.TokenView.as_view(), name="token"),
+    path("me", views.MeView.as_view(), name="me"),
+]

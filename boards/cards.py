@@ -1,0 +1,595 @@
+"""What people do with cards and boards: make, edit, move, steer, review, answer.
+
+A person wins: whatever takes a running card out of In progress revokes its lease in the same
+transaction, and the worker hears of it at its next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.utils import timezone
+
+from boards import dispatch, leases, ranks, workflows
+from boards.models import Board, Card, Column, Dependency, Membership, Message
+from events import log
+from goals.models import Goal
+from kernel.access import Principal, Role
+from kernel.errors import BudgetExceeded, Invalid, NotFound, Stale, TransitionRefused
+from kernel.sql import insert_or_skip
+from kernel.tx import transition
+
+State = Card.State
+Kind = Column.Kind
+
+FIRST_COLUMNS: tuple[tuple[str, Kind], ...] = (
+    ("Backlog", Kind.BACKLOG),
+    ("In progress", Kind.IN_PROGRESS),
+    ("Blocked", Kind.BLOCKED),
+    ("Review", Kind.REVIEW),
+    ("Completed", Kind.COMPLETED),
+)
+#: The state of a card that a person puts into a column of each kind.
+STATE_IN: dict[str, State] = {
+    Kind.BACKLOG: State.BACKLOG,
+    Kind.IN_PROGRESS: State.WAITING,
+    Kind.BLOCKED: State.BLOCKED,
+    Kind.REVIEW: State.REVIEW,
+    Kind.COMPLETED: State.COMPLETED,
+}
+#: How many cards one attempt may add where the board's defaults say nothing.
+FOLLOW_UPS_PER_ATTEMPT = 20
+
+EDITABLE = (
+    "title",
+    "description",
+    "goal",
+    "priority",
+    "labels",
+    "requires",
+    "workflow",
+    "inputs",
+    "max_attempts",
+    "review_required",
+    "due_at",
+    "budgets",
+)
+
+
+# ── boards ───────────────────────────────────────────────────────────────────────────────
+
+
+def create_board(
+    principal: Principal,
+    *,
+    key: str,
+    name: str,
+    columns: Sequence[Mapping[str, Any]] = (),
+    **fields: Any,
+) -> Board:
+    """Return a new board with its columns; its maker is an operator of it."""
+    with transition():
+        board = Board(key=key, name=name, **fields)
+        if not insert_or_skip(board):
+            raise Invalid.field("key", f"{key} is taken by another board; choose another key.")
+        wanted = columns or [{"name": name, "kind": kind} for name, kind in FIRST_COLUMNS]
+        _set_columns(board, wanted)
+        if principal.kind == "user":
+            Membership.objects.create(board=board, user_id=principal.id, role=Role.OPERATOR)
+        elif principal.kind == "token":
+            Membership.objects.create(board=board, token_id=principal.id, role=Role.OPERATOR)
+        _note_board(board, "board.created", principal.actor)
+    return board
+
+
+def edit_board(
+    board_id: UUID,
+    actor: str,
+    changes: Mapping[str, Any],
+    *,
+    expected_version: int | None = None,
+) -> Board:
+    """Return the board with ``changes`` made. Raises Stale on an old ``expected_version``."""
+    with transition():
+        board = Board.objects.select_for_update(no_key=True).get(pk=board_id)
+        if expected_version is not None and board.version != expected_version:
+            raise Stale(f"The board is at version {board.version}; load it again and redo it.")
+        plain = ("name", "repository", "pull", "allow_commands", "enforce_dead_ends", "defaults")
+        for name in plain:
+            if name in changes:
+                setattr(board, name, changes[name])
+        if "columns" in changes:
+            # Locked, so that no card comes to a column that goes.
+            list(board.columns.order_by("pk").select_for_update(no_key=True))
+            _set_columns(board, changes["columns"])
+        board.version += 1
+        board.save(update_fields=[*plain, "version"])
+        _note_board(board, "board.edited", actor)
+    return board
+
+
+def _set_columns(board: Board, wanted: Sequence[Mapping[str, Any]]) -> None:
+    """Make the board's columns what ``wanted`` lists, in its order.
+
+    An entry with the ``id`` of a column changes it, one without makes one; a column that is
+    left out goes, which only an empty one can. Every kind must stay.
+    """
+    existing = {c.pk: c for c in board.columns.all()}
+    kinds = set()
+    kept: set[UUID] = set()
+    for position, entry in enumerate(wanted):
+        path = f"columns[{position}]"
+        column = existing.get(entry["id"]) if entry.get("id") else None
+        if entry.get("id") and column is None:
+            raise Invalid.field(f"{path}.id", "is no column of this board.")
+        if column is None:
+            if not entry.get("kind"):
+                raise Invalid.field(f"{path}.kind", "is needed for a new column.")
+            column = Column(board=board, kind=entry["kind"])
+        elif entry.get("kind") and entry["kind"] != column.kind:
+            raise Invalid.field(f"{path}.kind", "never changes; add a column of the other kind.")
+        column.name = entry.get("name") or column.name
+        if not column.name:
+            raise Invalid.field(f"{path}.name", "is needed.")
+        if "wip_limit" in entry:
+            column.wip_limit = entry["wip_limit"]
+        column.position = position
+        column.save()
+        kinds.add(column.kind)
+        kept.add(column.pk)
+    for kind in Kind:
+        if kind not in kinds:
+            raise Invalid.field("columns", f"a board needs a column of kind {kind.value}.")
+    for pk, column in existing.items():
+        if pk not in kept:
+            if column.cards.exists():
+                raise Invalid.field("columns", f"{column.name} still has cards; move them first.")
+            column.delete()
+
+
+# ── cards ────────────────────────────────────────────────────────────────────────────────
+
+
+def create(
+    board: Board,
+    actor: str,
+    *,
+    title: str,
+    column: Column | None = None,
+    goal: Goal | None = None,
+    depends_on: Sequence[Card] = (),
+    **fields: Any,
+) -> Card:
+    """Return a new card at the end of ``column`` (default: the board's first backlog)."""
+    _check_goal(board.pk, goal)
+    if "workflow" in fields:
+        fields["workflow"] = checked_workflow(fields["workflow"])
+    with transition():
+        number = _next_number(board.pk)
+        _lock_cards({p.pk for p in depends_on})
+        place = ranks.lock(column.pk) if column else _first_column(board, Kind.BACKLOG)
+        fields.setdefault("max_attempts", board.defaults.get("max_attempts", 3))
+        fields.setdefault("review_required", board.defaults.get("review_required", False))
+        card = Card.objects.create(
+            board=board,
+            number=number,
+            key=f"{board.key}-{number}",
+            goal=goal,
+            column=place,
+            state=STATE_IN[place.kind],
+            rank=ranks.bottom(place),
+            title=title,
+            created_by=actor,
+            **fields,
+        )
+        _depend(card, depends_on)
+        leases.note(card, "card.created", actor, title=title[:200])
+        nudge_if_claimable(card)
+    return card
+
+
+def follow_up(attempt_id: UUID, **fields: Any) -> Card:
+    """Return a new backlog card for the goal of the attempt's card. Fenced.
+
+    Raises BudgetExceeded when the attempt has made as many as the board allows.
+    """
+    parents: Sequence[Card] = fields.get("depends_on") or ()
+    with transition():
+        if parents:
+            _lock_board(parents[0].board_id)
+            _lock_cards({p.pk for p in parents})
+        held = leases.hold(attempt_id, add={"follow_ups": 1})
+        parent = Card.objects.select_related("board", "goal").get(pk=held.card_id)
+        allowed = parent.board.defaults.get("follow_ups", FOLLOW_UPS_PER_ATTEMPT)
+        if held.follow_ups > allowed:
+            raise BudgetExceeded(
+                f"This attempt has proposed its {allowed} cards; finish, or ask a person for more."
+            )
+        return create(parent.board, held.actor, goal=parent.goal, **fields)
+
+
+def edit(
+    card_id: UUID,
+    actor: str,
+    changes: Mapping[str, Any],
+    *,
+    expected_version: int | None = None,
+) -> Card:
+    """Return the card with ``changes`` made; another ``column`` moves it to the end of that one.
+
+    Raises Stale on an old ``expected_version``.
+    """
+    if "workflow" in changes:
+        changes = {**changes, "workflow": checked_workflow(changes["workflow"])}
+    with transition():
+        if "depends_on" in changes:
+            _lock_parents(card_id, changes["depends_on"])
+        card = lock(card_id)
+        check_version(card, expected_version)
+        if "goal" in changes:
+            _check_goal(card.board_id, changes["goal"])
+        if "workflow" in changes and card.state == State.RUNNING:
+            raise TransitionRefused(
+                f"{card.key} is running; pause or move it before changing its workflow."
+            )
+        column: Column | None = changes.get("column")
+        if column is not None and column.pk != card.column_id:
+            card, _ = move(card_id, actor, column.pk)
+        names = [n for n in EDITABLE if n in changes]
+        for name in names:
+            setattr(card, name, changes[name])
+        if "depends_on" in changes:
+            _depend(card, changes["depends_on"])
+        _touch(card)
+        card.save(update_fields=[*names, "unmet_dependencies", "version", "updated_at"])
+        leases.note(card, "card.edited", actor, changed=[*names, *_extra(changes)])
+        nudge_if_claimable(card)
+    return card
+
+
+def move(
+    card_id: UUID,
+    actor: str,
+    column_id: UUID,
+    *,
+    before: Card | None = None,
+    after: Card | None = None,
+    expected_version: int | None = None,
+) -> tuple[Card, list[str]]:
+    """Put the card into the column, right above ``before`` or right below ``after``, else last.
+
+    Returns the card and warnings (a WIP limit warns people, it stops only workers). Leaving In
+    progress revokes the lease of a running card. Raises Stale on an old ``expected_version``.
+    """
+    with transition():
+        ranks.make_room(column_id, card_id, before=before, after=after)
+        card = lock(card_id)
+        check_version(card, expected_version)
+        source = card.column
+        target = Column.objects.filter(pk=column_id, board_id=card.board_id).first()
+        if target is None:
+            raise Invalid.field("column", "belongs to another board.")
+        state = State(card.state)
+        revoked = None
+        if target.kind != source.kind:
+            state = STATE_IN[target.kind]
+            revoked = leases.revoke(card, reason=f"moved to {target.name} by {actor}")
+            card.failures = 0
+            card.not_before = None
+            blocked = state == State.BLOCKED
+            card.blocked_reason = f"Moved here by {_short(actor)}." if blocked else ""
+        dependents = leases.lock_dependents(card, state)
+        column = ranks.lock(column_id)
+        rank = ranks.beside(column, card, before=before, after=after)
+        leases.enter(card, column, state, rank, dependents)
+        leases.note(
+            card,
+            "card.moved",
+            actor,
+            **{"from": str(source.pk), "to": str(column.pk)},
+            before=before.key if before else None,
+            revoked=revoked.number if revoked else None,
+        )
+        if column.kind != source.kind:
+            nudge_if_claimable(card)
+        warnings = _wip_warnings(column) if column.pk != source.pk else []
+    return card, warnings
+
+
+def cancel(card_id: UUID, actor: str) -> Card:
+    """Stop the card for good and revoke its lease, if any."""
+    with transition():
+        card = lock(card_id)
+        if card.state in (State.COMPLETED, State.CANCELLED):
+            raise TransitionRefused(f"{card.key} is {card.state} already.")
+        revoked = leases.revoke(card, reason=f"cancelled by {actor}")
+        card.paused = False
+        leases.place(card, State.CANCELLED)
+        leases.note(card, "card.cancelled", actor, revoked=revoked.number if revoked else None)
+    return card
+
+
+def pause(card_id: UUID, actor: str) -> Card:
+    """Hold the card: no worker gets it, and one that has it is told to hand it over."""
+    with transition():
+        card = lock(card_id)
+        if card.state in (State.COMPLETED, State.CANCELLED):
+            raise TransitionRefused(f"{card.key} is {card.state}; there is nothing to pause.")
+        if not card.paused:
+            card.paused = True
+            _touch(card)
+            card.save(update_fields=["paused", "version", "updated_at"])
+            leases.note(card, "card.paused", actor)
+    return card
+
+
+def resume(card_id: UUID, actor: str) -> Card:
+    """Let workers have a paused card again."""
+    with transition():
+        card = lock(card_id)
+        if card.paused:
+            card.paused = False
+            _touch(card)
+            card.save(update_fields=["paused", "version", "updated_at"])
+            leases.note(card, "card.resumed", actor)
+            nudge_if_claimable(card)
+    return card
+
+
+def retry(card_id: UUID, actor: str) -> Card:
+    """Give the card a fresh set of attempts, claimable at once, from its last checkpoint."""
+    with transition():
+        card = lock(card_id)
+        if card.state == State.RUNNING:
+            raise TransitionRefused(f"{card.key} is running; cancel or move it first.")
+        if card.state == State.COMPLETED:
+            raise TransitionRefused(f"{card.key} is completed; move it to In progress to redo it.")
+        card.failures = 0
+        card.not_before = None
+        card.paused = False
+        card.blocked_reason = ""
+        leases.place(card, State.WAITING)
+        leases.note(card, "card.retried", actor)
+        nudge_if_claimable(card)
+    return card
+
+
+def approve(card_id: UUID, actor: str) -> Card:
+    """Complete a card in review."""
+    with transition():
+        card = lock(card_id)
+        if card.state != State.REVIEW:
+            raise TransitionRefused(f"{card.key} is {card.state}, not in review.")
+        leases.place(card, State.COMPLETED)
+        leases.note(card, "card.approved", actor)
+    return card
+
+
+def reject(card_id: UUID, actor: str, reason: str) -> Card:
+    """Send a card in review back to In progress; the reason leads the next briefing."""
+    with transition():
+        card = lock(card_id)
+        if card.state != State.REVIEW:
+            raise TransitionRefused(f"{card.key} is {card.state}, not in review.")
+        Message.objects.create(card=card, kind=Message.Kind.REVIEW, actor=actor, text=reason)
+        card.failures = 0
+        card.not_before = None
+        leases.place(card, State.WAITING)
+        leases.note(card, "card.rejected", actor, reason=reason[:300])
+        nudge_if_claimable(card)
+    return card
+
+
+def say(card_id: UUID, actor: str, text: str, *, answers: int | None = None) -> Message:
+    """Return the note or answer, kept on the card.
+
+    Answering the last open question of a blocked card makes it claimable again.
+    """
+    with transition():
+        card = lock(card_id)
+        question = None
+        if answers is not None:
+            question = card.messages.filter(pk=answers, kind=Message.Kind.QUESTION).first()
+            if question is None:
+                raise Invalid.field("answers", "names no question on this card.")
+            if question.closed_at is not None:
+                raise TransitionRefused("The question is answered already.")
+            question.closed_at = timezone.now()
+            question.save(update_fields=["closed_at"])
+        message = Message.objects.create(
+            card=card,
+            kind=Message.Kind.ANSWER if question else Message.Kind.NOTE,
+            actor=actor,
+            text=text,
+            answers=question,
+        )
+        if question and card.state == State.BLOCKED and not open_questions(card).exists():
+            card.blocked_reason = ""
+            card.not_before = None
+            leases.place(card, State.WAITING)
+        leases.note(
+            card, "card.answered" if question else "message.posted", actor, message=message.pk
+        )
+        nudge_if_claimable(card)
+    return message
+
+
+def delete(card_id: UUID, actor: str, *, expected_version: int | None = None) -> None:
+    """Remove the card and its history; the log keeps that it was there."""
+    with transition():
+        card = lock(card_id)
+        check_version(card, expected_version)
+        if card.state == State.RUNNING:
+            raise TransitionRefused(f"{card.key} is running; cancel it before deleting it.")
+        if card.state != State.COMPLETED:
+            # Whoever waited for it waits no longer, as if it were done.
+            leases.tell_dependents(leases.lock_dependents(card, State.COMPLETED), -1)
+        leases.note(card, "card.deleted", actor, title=card.title[:200])
+        card.delete()
+
+
+def open_questions(card: Card) -> Any:
+    """Return the card's questions that nobody has answered, oldest first."""
+    return card.messages.filter(kind=Message.Kind.QUESTION, closed_at=None).order_by("id")
+
+
+def why_waiting(card: Card, now: datetime | None = None) -> tuple[str, str]:
+    """Return why a waiting card has no worker: a reason code and one sentence."""
+    now = now or timezone.now()
+    if card.paused:
+        return "paused", "Paused by a person; resume it to let a worker have it."
+    if card.unmet_dependencies:
+        many = "cards" if card.unmet_dependencies > 1 else "card"
+        return "dependency", f"Waits for {card.unmet_dependencies} other {many} to be completed."
+    if card.not_before is not None and card.not_before > now:
+        seconds = int((card.not_before - now).total_seconds()) + 1
+        return "backoff", f"Backs off for {seconds} s before the next attempt."
+    if card.requires:
+        return "capability", f"Waits for a worker with {', '.join(card.requires)}."
+    return "queue", "Waits for the next free worker."
+
+
+def nudge_if_claimable(card: Card) -> None:
+    """Wake a built-in worker if the card could be claimed now."""
+    if leases.why_not_claimable(card, timezone.now()) is None:
+        dispatch.nudge(card)
+
+
+def lock(card_id: UUID) -> Card:
+    """Return the card, its row locked until commit. Raises NotFound.
+
+    Locked alone and read after: PostgreSQL drops a joined row from the result when the card
+    went to another column while we waited for it.
+    """
+    if not _lock_cards({card_id}):
+        raise NotFound("There is no such card.")
+    return Card.objects.select_related("column", "board", "goal").get(pk=card_id)
+
+
+def _lock_cards(card_ids: set[UUID]) -> list[UUID]:
+    """Lock the cards until commit and return those that there are."""
+    cards = Card.objects.filter(pk__in=card_ids).order_by("pk")
+    return list(cards.select_for_update(no_key=True).values_list("pk", flat=True))
+
+
+def _lock_board(board_id: UUID) -> None:
+    """Lock the board's row until commit: its dependencies change one edit at a time."""
+    boards = Board.objects.filter(pk=board_id).select_for_update(no_key=True)
+    list(boards.values_list("pk", flat=True))
+
+
+def _lock_parents(card_id: UUID, parents: Sequence[Card]) -> None:
+    """Lock what an edit of the card's dependencies reads: the board, then old and new parents.
+
+    Parents come before the card that waits for them, as they do when a parent completes. None
+    of them can change its state until we commit, and no other edit can close a circle with us.
+    """
+    board_id = Card.objects.filter(pk=card_id).values_list("board_id", flat=True).first()
+    if board_id is None:
+        raise NotFound("There is no such card.")
+    _lock_board(board_id)
+    old = Dependency.objects.filter(card=card_id).values_list("depends_on_id", flat=True)
+    _lock_cards({*old, *(p.pk for p in parents)})
+
+
+def check_version(card: Card, expected: int | None) -> None:
+    """Pass only if the caller saw the current version. Raises Stale."""
+    if expected is not None and card.version != expected:
+        raise Stale(f"{card.key} is at version {card.version}; load it again and redo the change.")
+
+
+def _touch(card: Card) -> None:
+    card.version += 1
+    card.updated_at = timezone.now()
+
+
+def _extra(changes: Mapping[str, Any]) -> list[str]:
+    return ["depends_on"] if "depends_on" in changes else []
+
+
+def _short(actor: str) -> str:
+    return actor.partition(":")[2] or actor
+
+
+def checked_workflow(source: Any) -> Any:
+    """Return a workflow as it is kept: a JSON object as sent, YAML as the object it spells.
+
+    Nothing gives None. Raises Invalid naming the place in it that can't work.
+    """
+    if source is None or source == "" or source == {}:
+        return None
+    workflow = workflows.parse(source)
+    return source if isinstance(source, dict) else workflows.canonical(workflow)
+
+
+def _check_goal(board_id: UUID, goal: Goal | None) -> None:
+    if goal is not None and goal.board_id != board_id:
+        raise Invalid.field("goal", "belongs to another board.")
+
+
+def _first_column(board: Board, kind: Kind) -> Column:
+    pk = board.columns.filter(kind=kind).order_by("position").values_list("pk", flat=True).first()
+    if pk is None:
+        raise Invalid.field("column", f"the board has no column of kind {kind.value}.")
+    return ranks.lock(pk)
+
+
+def _next_number(board_id: UUID) -> int:
+    """Return the board's next card number; the row stays locked, so numbers have no twin."""
+    Board.objects.filter(pk=board_id).update(last_card_number=F("last_card_number") + 1)
+    return Board.objects.values_list("last_card_number", flat=True).get(pk=board_id)
+
+
+def _depend(card: Card, parents: Sequence[Card]) -> None:
+    """Make ``parents`` the cards that ``card`` waits for. Raises Invalid on a cycle.
+
+    Callers have locked the board, then the parents, then the card.
+    """
+    wanted = {p.pk: p for p in parents}
+    for parent in wanted.values():
+        if parent.board_id != card.board_id:
+            raise Invalid.field("depends_on", f"{parent.key} is on another board.")
+    _refuse_cycle(card, set(wanted))
+    Dependency.objects.filter(card=card).exclude(depends_on__in=wanted).delete()
+    have = set(Dependency.objects.filter(card=card).values_list("depends_on_id", flat=True))
+    Dependency.objects.bulk_create(
+        Dependency(card=card, depends_on=p) for pk, p in wanted.items() if pk not in have
+    )
+    card.unmet_dependencies = (
+        Card.objects.filter(pk__in=wanted).exclude(state=State.COMPLETED).count()
+    )
+    Card.objects.filter(pk=card.pk).update(unmet_dependencies=card.unmet_dependencies)
+
+
+def _refuse_cycle(card: Card, parents: set[UUID]) -> None:
+    seen, frontier = set[UUID](), parents
+    while frontier:
+        if card.pk in frontier:
+            raise Invalid.field("depends_on", "would make the card wait for itself.")
+        seen |= frontier
+        above = Dependency.objects.filter(card__in=frontier)
+        frontier = set(above.values_list("depends_on_id", flat=True)) - seen
+
+
+def _wip_warnings(column: Column) -> list[str]:
+    if column.wip_limit is None:
+        return []
+    count = column.cards.count()
+    if count <= column.wip_limit:
+        return []
+    return [f"{column.name} now holds {count} of {column.wip_limit}."]
+
+
+def _note_board(board: Board, kind: str, actor: str) -> None:
+    log.record(
+        kind,
+        board_id=board.pk,
+        subject_id=board.pk,
+        actor=actor,
+        board=board.key,
+        version=board.version,
+    )

@@ -1,0 +1,813 @@
+"""Who may work on a card, and for how long.
+
+    waiting ── claim ──> running ── complete ──> review | completed
+       ^                    │ ├──── fail ──────> waiting (backing off) | blocked
+       │                    │ ├──── block ─────> blocked
+       ├── release ─────────┘ ├──── expire ────> waiting | blocked
+       └──────────────────────┘      revoke ───> wherever a person put the card
+
+Rules that keep every path safe:
+
+* A change to a card locks the Card row first and then those of the cards that wait for it,
+  writes its Attempt, then the Column whose ranks it needs, the board's event counter last.
+  What changes dependencies locks the board before all, and parents before their children.
+  Locks are ``no_key``: a plain FOR UPDATE waits on the foreign keys of a checkpoint inserted
+  meanwhile, and deadlocks.
+* An attempt is live while its *status* says so. The clock only makes it eligible for
+  expiry: skew can cost a retry but never admits two owners, and a late write by a holder
+  nobody has replaced is still taken.
+* Every write by a worker is one transaction that begins with ``hold``, a guarded UPDATE of
+  the attempt's own row. Zero rows mean the lease is lost; the row stays locked until
+  commit, so nothing written after it can be overtaken by an expiry.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Count, F, Max, Q
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from boards import dispatch, ranks
+from boards.models import (
+    Attempt,
+    AttemptQuerySet,
+    Board,
+    Card,
+    CardQuerySet,
+    Column,
+    Dependency,
+    Message,
+)
+from events import log
+from goals import memory
+from goals.models import Goal
+from kernel.access import hidden
+from kernel.errors import Invalid, LeaseLost, NotClaimable
+from kernel.tx import enclosed, transition
+
+MIN_LEASE_SECONDS = 2
+MAX_LEASE_SECONDS = 3600
+BACKOFF_BASE_SECONDS = 5
+BACKOFF_MAX_SECONDS = 600
+#: How many lapsed attempts a claim ends before it looks for a card.
+CLAIM_EXPIRES = 8
+
+Status = Attempt.Status
+State = Card.State
+
+
+# ── the lease token ──────────────────────────────────────────────────────────────────────
+
+
+_TOKEN = re.compile(r"hfl_([0-9a-f]{32})([0-9a-f]{48})")
+
+
+def token_of(attempt_id: UUID, board_id: UUID) -> str:
+    """Return the attempt's lease token.
+
+    Derived, never stored: a dump of the database opens nothing, and a repeated claim can
+    be answered with the same token. It names the board, so that the right to it is checked
+    without a look at the store. ``LEASE_EPOCH`` is raised after restoring a backup: tokens
+    given out after the backup was made are then worthless.
+    """
+    text = f"{settings.LEASE_EPOCH}:{attempt_id.hex}:{board_id.hex}"
+    mac = salted_hmac("boards.leases.token", text, algorithm="sha256")
+    return f"hfl_{board_id.hex}{mac.hexdigest()[:48]}"
+
+
+def board_of_token(attempt_id: UUID, token: str) -> UUID:
+    """Return the attempt's board if this is its lease token. Raises LeaseLost otherwise."""
+    match = _TOKEN.fullmatch(token)
+    if match is not None:
+        board_id = UUID(match.group(1))
+        if constant_time_compare(token, token_of(attempt_id, board_id)):
+            return board_id
+    raise LeaseLost("This Lease-Token does not open this attempt. Stop working on it.")
+
+
+# ── holding ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The attempt as the guard left it: proof, within this transaction, of being the holder."""
+
+    attempt_id: UUID
+    board_id: UUID
+    card_id: UUID
+    token_id: UUID | None
+    worker: str
+    number: int
+    line: int
+    lease_seconds: int
+    lease_expires_at: datetime
+    step_number: int
+    checkpoint_number: int
+    follow_ups: int
+    started_at: datetime
+
+    @property
+    def actor(self) -> str:
+        return f"worker:{self.worker}"
+
+
+_HOLD_FIELDS = (
+    "id, board_id, card_id, token_id, worker, number, line, lease_seconds,"
+    " lease_expires_at, step_number, checkpoint_number, follow_ups, started_at"
+)
+_EXPIRES = {
+    "postgresql": "%(now)s::timestamptz + lease_seconds * interval '1 second'",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', %(now)s, '+' || lease_seconds || ' seconds')",
+}
+_COUNTERS = ("step_number", "checkpoint_number", "steps_recorded", "steps_done", "follow_ups")
+_USAGE = ("input_tokens", "output_tokens", "cost_usd")
+_NOTES = ("note", "percent", "approach", "differs", "messages_seen")
+
+
+def hold(
+    attempt_id: UUID,
+    *,
+    add: Mapping[str, int] | None = None,
+    usage: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Hold:
+    """Renew the lease and return it, raising counters and adding usage in the same statement.
+
+    Raises LeaseLost when the attempt is over. Must run inside the transaction of the write
+    that it fences.
+    """
+    vendor = "postgresql" if connection.vendor == "postgresql" else "sqlite"
+    now = timezone.now()
+    params: dict[str, Any] = {
+        "now": connection.ops.adapt_datetimefield_value(now),
+        "id": attempt_id if vendor == "postgresql" else attempt_id.hex,
+    }
+    sets = [f"lease_expires_at = {_EXPIRES[vendor]}", "last_seen_at = %(now)s"]
+    for names, values, sums in (
+        (_COUNTERS, add, True),
+        (_USAGE, usage, True),
+        (_NOTES, notes, False),
+    ):
+        for name in names:
+            value = (values or {}).get(name)
+            if value is None:
+                continue
+            if isinstance(value, Decimal) and vendor == "sqlite":
+                value = float(value)
+            params[name] = value
+            sets.append(f"{name} = {name} + %({name})s" if sums else f"{name} = %({name})s")
+    sql = (
+        f"UPDATE boards_attempt SET {', '.join(sets)}"  # noqa: S608 — names from the tuples above
+        f" WHERE id = %(id)s AND status = 'running' RETURNING {_HOLD_FIELDS}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        rows = cursor.fetchall()
+    if not rows:
+        raise LeaseLost(f"Attempt {attempt_id} is over or was replaced. Stop working on it.")
+    return _as_hold(rows[0])
+
+
+def _as_hold(row: Sequence[Any]) -> Hold:
+    values = list(row)
+    for n in (0, 1, 2, 3):
+        if isinstance(values[n], str):
+            values[n] = UUID(values[n])
+    for n in (8, 12):
+        at = values[n]
+        at = datetime.fromisoformat(at) if isinstance(at, str) else at
+        values[n] = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return Hold(*values)
+
+
+# ── claiming ─────────────────────────────────────────────────────────────────────────────
+
+
+def claim(
+    worker: str,
+    *,
+    boards: frozenset[UUID] | None = None,
+    token_id: UUID | None = None,
+    capabilities: Collection[str] = (),
+    goal_id: UUID | None = None,
+    card_id: UUID | None = None,
+    lease_seconds: int = 60,
+) -> Attempt | None:
+    """Lease the most urgent claimable card to ``worker``, or return None when there is none.
+
+    ``boards`` bounds the choice (None: every board). A lapsed lease counts as claimable, so
+    correctness needs no reaper. With ``card_id`` it is that card or NotClaimable, saying why.
+
+    Within ``enclosing`` the caller ends lapsed attempts before: ending one takes the event
+    counter, the last of all locks, and claiming another card after that could deadlock.
+    """
+    if not enclosed():
+        expire_lapsed(limit=CLAIM_EXPIRES, boards=boards, card_id=card_id)
+    now = timezone.now()
+    with transition():
+        card = (
+            _next(boards, capabilities, goal_id, now)
+            if card_id is None
+            else _named(card_id, boards, capabilities, now)
+        )
+        if card is None:
+            return None
+        return _begin(card, worker, token_id, lease_seconds, now)
+
+
+def _locked(cards: CardQuerySet, *, skip: bool) -> CardQuerySet:
+    return cards.select_for_update(of=("self",), no_key=True, skip_locked=skip)
+
+
+def _next(
+    boards: frozenset[UUID] | None,
+    capabilities: Collection[str],
+    goal_id: UUID | None,
+    now: datetime,
+) -> Card | None:
+    scope = Card.objects.visible_to(boards)
+    if goal_id is not None:
+        scope = scope.filter(goal_id=goal_id)
+    full = _full_columns(boards)
+    waiting = _workable(scope.ready(now), capabilities)
+    if full:
+        waiting = waiting.exclude(column_id__in=full)
+    card = _locked(waiting.in_claim_order(), skip=True).first()
+    return card or _pulled(scope, boards, capabilities, now)
+
+
+def _workable(cards: CardQuerySet, capabilities: Collection[str]) -> CardQuerySet:
+    """Narrow to cards of active goals that the capabilities suffice for.
+
+    The goal is a subquery, not a join: the claim reads one table in index order.
+    """
+    inactive = Goal.objects.exclude(status=Goal.Status.ACTIVE).values("pk")
+    return cards.filter(Q(goal=None) | ~Q(goal_id__in=inactive)).within(capabilities)
+
+
+def _full_columns(boards: frozenset[UUID] | None) -> list[UUID]:
+    """Return the limited in-progress columns in which no further worker may start.
+
+    They are locked until commit, so two workers can't both take the last place.
+    """
+    limited = Column.objects.filter(kind=Column.Kind.IN_PROGRESS, wip_limit__isnull=False)
+    if boards is not None:
+        limited = limited.filter(board_id__in=boards)
+    columns = list(limited.select_for_update(no_key=True).order_by("pk"))
+    if not columns:
+        return []
+    running = dict(
+        Card.objects.filter(column__in=columns, state=State.RUNNING)
+        .values_list("column_id")
+        .annotate(n=Count("pk"))
+        .order_by()
+    )
+    return [c.pk for c in columns if running.get(c.pk, 0) >= (c.wip_limit or 0)]
+
+
+def _pulled(
+    scope: CardQuerySet,
+    boards: frozenset[UUID] | None,
+    capabilities: Collection[str],
+    now: datetime,
+) -> Card | None:
+    """Take the best backlog card of a board whose pull is automatic and whose WIP allows."""
+    automatic = Board.objects.visible_to(boards).filter(pull=Board.Pull.AUTO, archived_at=None)
+    for board in automatic.order_by("key"):
+        column = _room(board)
+        if column is None:
+            continue
+        backlog = scope.filter(
+            board=board, state=State.BACKLOG, paused=False, unmet_dependencies=0, archived_at=None
+        ).filter(Q(not_before=None) | Q(not_before__lte=now))
+        card = _locked(_workable(backlog, capabilities).in_claim_order(), skip=True).first()
+        if card is not None:
+            enter(card, column, State.WAITING, ranks.bottom(column))
+            return card
+    return None
+
+
+def _room(board: Board) -> Column | None:
+    """Return the board's first in-progress column with room, locked, or None."""
+    columns = board.columns.filter(kind=Column.Kind.IN_PROGRESS).order_by("position")
+    for column in columns.select_for_update(no_key=True):
+        if column.wip_limit is None or column.cards.count() < column.wip_limit:
+            return column
+    return None
+
+
+def _named(
+    card_id: UUID, boards: frozenset[UUID] | None, capabilities: Collection[str], now: datetime
+) -> Card:
+    card = _locked(Card.objects.visible_to(boards).filter(pk=card_id), skip=False).first()
+    if card is None:
+        raise hidden("card")
+    if card.state == State.BACKLOG and card.board.pull == Board.Pull.AUTO:
+        column = _room(card.board)
+        if column is None:
+            raise NotClaimable(f"{card.key} can't be pulled: In progress is at its WIP limit.")
+        enter(card, column, State.WAITING, ranks.bottom(column))
+    why = why_not_claimable(card, now)
+    missing = sorted(set(card.requires) - set(capabilities))
+    if why is None and missing:
+        why = f"it requires {', '.join(missing)}, which this worker lacks"
+    if why is None and card.column_id in _full_columns(frozenset([card.board_id])):
+        why = "its column is at the WIP limit for workers"
+    if why is not None:
+        raise NotClaimable(f"{card.key} can't be claimed now: {why}.")
+    return card
+
+
+def why_not_claimable(card: Card, now: datetime) -> str | None:
+    """Return in words why no worker may have the card now, or None when one may."""
+    if card.state == State.RUNNING:
+        return "another attempt is running"
+    if card.state != State.WAITING:
+        return f"it is {card.state}; move it to In progress first"
+    if card.paused:
+        return "it is paused; resume it first"
+    if card.unmet_dependencies:
+        return f"it waits for {card.unmet_dependencies} other card(s) to be completed"
+    if card.not_before is not None and card.not_before > now:
+        seconds = int((card.not_before - now).total_seconds()) + 1
+        return f"it backs off for another {seconds} s after a failure"
+    if card.goal is not None and card.goal.status != Goal.Status.ACTIVE:
+        return f"its goal is {card.goal.status}"
+    return None
+
+
+def _begin(
+    card: Card, worker: str, token_id: UUID | None, lease_seconds: int, now: datetime
+) -> Attempt:
+    carried = ("step_number", "checkpoint_number", "steps_recorded")
+    previous = card.attempts.filter(number=card.fence).values(*carried).first() or dict.fromkeys(
+        carried, 0
+    )
+    card.fence += 1
+    _enter_state(card, State.RUNNING, now)
+    card.not_before = None
+    card.save(
+        update_fields=["fence", "state", "state_since", "not_before", "version", "updated_at"]
+    )
+    attempt = Attempt.objects.create(
+        board_id=card.board_id,
+        card=card,
+        number=card.fence,
+        line=card.line,
+        worker=worker,
+        token_id=token_id,
+        started_at=now,
+        last_seen_at=now,
+        lease_seconds=lease_seconds,
+        lease_expires_at=now + timedelta(seconds=lease_seconds),
+        resumed_from=previous["checkpoint_number"] or None,
+        messages_seen=card.messages.aggregate(newest=Max("id"))["newest"] or 0,
+        **previous,
+    )
+    note(card, "card.claimed", attempt.actor, attempt=attempt.number, worker=worker)
+    return attempt
+
+
+def anything_claimable(boards: frozenset[UUID] | None) -> bool:
+    """True if a claim on these boards might find something. Takes no lock."""
+    now = timezone.now()
+    return (
+        Card.objects.visible_to(boards).ready(now).exists()
+        or Attempt.objects.lapsed(now).exists()
+        or Card.objects.visible_to(boards)
+        .filter(board__pull=Board.Pull.AUTO, state=State.BACKLOG)
+        .exists()
+    )
+
+
+# ── while holding ────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker hears when it says that it is alive."""
+
+    hold: Hold
+    directive: str
+    messages: list[Message]
+    notices: list[dict[str, Any]]
+
+
+MAX_MESSAGES_PER_BEAT = 50
+
+
+def heartbeat(
+    attempt_id: UUID,
+    *,
+    note: str | None = None,
+    percent: int | None = None,
+    seen_message: int | None = None,
+) -> Beat:
+    """Renew the lease and return what has changed under the worker.
+
+    Messages said since the claim come again until ``seen_message`` acknowledges them: a lost
+    answer loses none, and no clock decides which are new. No event is recorded; a heartbeat
+    is not news.
+    """
+    notes = {"note": note, "percent": percent, "messages_seen": seen_message}
+    with transition():
+        held = hold(attempt_id, notes=notes)
+        card = Card.objects.only("paused", "goal_id").get(pk=held.card_id)
+        seen = Attempt.objects.values_list("messages_seen", flat=True).get(pk=attempt_id)
+        messages = list(
+            Message.objects.filter(card_id=held.card_id, id__gt=seen)
+            .exclude(actor=held.actor)
+            .order_by("id")[:MAX_MESSAGES_PER_BEAT]
+        )
+        notices = memory.amendments_since(card.goal_id, held.started_at) if card.goal_id else []
+    return Beat(held, "pause" if card.paused else "continue", messages, notices)
+
+
+def describe(attempt_id: UUID, approach: str, differs: str = "") -> list[dict[str, Any]]:
+    """Record how the attempt goes about it; return failed approaches that look alike."""
+    with transition():
+        held = hold(attempt_id, notes={"approach": approach, "differs": differs})
+        card = Card.objects.select_related("board").get(pk=held.card_id)
+        alike = memory.look_alikes(
+            approach,
+            Attempt.objects.filter(card_id=held.card_id)
+            .filter(status__in=[Status.FAILED, Status.EXPIRED])
+            .exclude(approach="")
+            .order_by("-number")
+            .values("number", "approach", "error", "lesson")[:200],
+        )
+        if alike and card.board.enforce_dead_ends and not differs:
+            raise memory.dead_end(alike)
+        log.record(
+            "attempt.described",
+            board_id=held.board_id,
+            subject_id=held.card_id,
+            actor=held.actor,
+            attempt=held.number,
+            approach=approach[:200],
+        )
+    return alike
+
+
+# ── ending ───────────────────────────────────────────────────────────────────────────────
+
+
+def complete(
+    attempt_id: UUID,
+    summary: str,
+    *,
+    result: Any = None,
+    evidence: Sequence[Mapping[str, Any]] = (),
+) -> Attempt:
+    """End the attempt in success; the card goes to Review where that is asked, else Completed.
+
+    Repeating it returns the same attempt. Raises LeaseLost if the attempt ended otherwise.
+    """
+    if not summary.strip():
+        raise Invalid.field("summary", "say what was done; done means recorded.")
+    with transition():
+        card, attempt = _lock_both(attempt_id)
+        if attempt.status == Status.SUCCEEDED:
+            return attempt
+        _end(
+            Attempt.objects.held(attempt_id),
+            attempt,
+            Status.SUCCEEDED,
+            outcome=summary,
+            result=result,
+        )
+        if evidence:
+            memory.record_evidence(
+                card.goal_id,
+                evidence,
+                actor=attempt.actor,
+                card_id=card.pk,
+                attempt_id=attempt_id,
+            )
+        card.failures = 0
+        card.blocked_reason = ""
+        place(card, State.REVIEW if card.review_required else State.COMPLETED)
+        note(
+            card,
+            "card.submitted" if card.review_required else "card.completed",
+            attempt.actor,
+            attempt=attempt.number,
+            summary=summary[:300],
+        )
+    return attempt
+
+
+def fail(attempt_id: UUID, error: str, *, lesson: str = "", retryable: bool = True) -> Attempt:
+    """End the attempt in failure; the card waits out a backoff, or is blocked when attempts
+    are used up or another try is pointless."""
+    with transition():
+        card, attempt = _lock_both(attempt_id)
+        if attempt.status == Status.FAILED:
+            return attempt
+        _end(
+            Attempt.objects.held(attempt_id),
+            attempt,
+            Status.FAILED,
+            error=error,
+            lesson=lesson,
+        )
+        card.failures += 1
+        if retryable and card.failures < card.max_attempts:
+            card.not_before = timezone.now() + backoff(card.failures)
+            place(card, State.WAITING)
+        else:
+            card.blocked_reason = (
+                f"Attempt {attempt.number} failed: {error}"
+                if not retryable
+                else f"All {card.max_attempts} attempts failed, the last with: {error}"
+            )[:2000]
+            place(card, State.BLOCKED)
+        note(
+            card,
+            "attempt.failed",
+            attempt.actor,
+            attempt=attempt.number,
+            error=error[:300],
+            retryable=retryable,
+        )
+        if card.state == State.WAITING:
+            dispatch.nudge(card)
+    return attempt
+
+
+def block(
+    attempt_id: UUID, reason: str, *, question: str = "", options: Sequence[str] = ()
+) -> Attempt:
+    """End the attempt and ask a person. Counts as no failure."""
+    with transition():
+        card, attempt = _lock_both(attempt_id)
+        if attempt.status == Status.RELEASED and attempt.reason == "blocked":
+            return attempt
+        _end(
+            Attempt.objects.held(attempt_id),
+            attempt,
+            Status.RELEASED,
+            outcome=reason,
+            reason="blocked",
+        )
+        card.blocked_reason = reason[:2000]
+        place(card, State.BLOCKED)
+        if question:
+            Message.objects.create(
+                card=card,
+                kind=Message.Kind.QUESTION,
+                actor=attempt.actor,
+                text=question,
+                options=list(options),
+                attempt=attempt,
+            )
+        note(
+            card,
+            "card.blocked",
+            attempt.actor,
+            attempt=attempt.number,
+            reason=reason[:300],
+            question=question[:300],
+        )
+    return attempt
+
+
+def release(
+    attempt_id: UUID,
+    summary: str,
+    next_step: str = "",
+    *,
+    reason: str = "",
+    retry_after_seconds: int = 0,
+) -> Attempt:
+    """Hand the card over cleanly: claimable at once, or after the given seconds."""
+    with transition():
+        card, attempt = _lock_both(attempt_id)
+        if attempt.status == Status.RELEASED and attempt.reason == reason:
+            return attempt
+        _end(
+            Attempt.objects.held(attempt_id),
+            attempt,
+            Status.RELEASED,
+            outcome=summary,
+            next_step=next_step,
+            reason=reason,
+        )
+        if retry_after_seconds:
+            card.not_before = timezone.now() + timedelta(seconds=retry_after_seconds)
+        place(card, State.WAITING)
+        note(
+            card,
+            "attempt.released",
+            attempt.actor,
+            attempt=attempt.number,
+            reason=reason,
+            summary=summary[:300],
+        )
+        dispatch.nudge(card)
+    return attempt
+
+
+def expire_lapsed(
+    limit: int = 100, *, boards: frozenset[UUID] | None = None, card_id: UUID | None = None
+) -> int:
+    """End lapsed attempts, oldest first. Returns how many. Safe to run anywhere, twice."""
+    lapsed = Attempt.objects.lapsed(timezone.now()).order_by("lease_expires_at")
+    if boards is not None:
+        lapsed = lapsed.filter(board_id__in=boards)
+    if card_id is not None:
+        lapsed = lapsed.filter(card_id=card_id)
+    return sum(
+        expire(pk, actor="system:sweep", only_lapsed=True)
+        for pk in list(lapsed.values_list("pk", flat=True)[:limit])
+    )
+
+
+def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
+    """End a live attempt whose worker is gone, and say whether it was this call that did.
+
+    With ``only_lapsed`` a lease renewed meanwhile survives, and an attempt or card that
+    somebody is writing this moment is left for the next pass. An attempt that got somewhere
+    leaves the card its full number of attempts.
+    """
+    with transition():
+        held = Attempt.objects.held(attempt_id)
+        cards = Card.objects.filter(pk__in=list(held.values_list("card_id", flat=True)))
+        card = _locked(cards, skip=only_lapsed).first()
+        if card is None:
+            return False
+        if only_lapsed:
+            held = held.lapsed(timezone.now())
+        # A worker who is writing now is not gone, and has locks that we would wait for.
+        attempt = held.select_for_update(no_key=True, skip_locked=only_lapsed).first()
+        if attempt is None:
+            return False
+        _end(Attempt.objects.held(attempt_id), attempt, Status.EXPIRED, reason="lease lapsed")
+        progressed = attempt.steps_done or attempt.checkpoint_number > (attempt.resumed_from or 0)
+        card.failures = 0 if progressed else card.failures + 1
+        if card.failures >= card.max_attempts:
+            card.blocked_reason = (
+                f"{card.failures} attempts ended without progress; the last worker, "
+                f"{attempt.worker}, stopped answering."
+            )
+            place(card, State.BLOCKED)
+        else:
+            place(card, State.WAITING)
+        note(card, "attempt.expired", actor, attempt=attempt.number, worker=attempt.worker)
+        if card.state == State.WAITING:
+            dispatch.nudge(card)
+    return True
+
+
+def revoke(card: Card, *, reason: str) -> Attempt | None:
+    """End the live attempt of a locked card because a person decided so; None if there is none."""
+    attempt = card.attempts.filter(status=Status.RUNNING).first()
+    if attempt is None:
+        return None
+    _end(Attempt.objects.held(attempt.pk), attempt, Status.CANCELLED, reason=reason)
+    return attempt
+
+
+def _lock_both(attempt_id: UUID) -> tuple[Card, Attempt]:
+    """Lock the attempt's card and return both rows as they then are."""
+    card_id = Attempt.objects.filter(pk=attempt_id).values_list("card_id", flat=True).first()
+    if card_id is None:
+        raise LeaseLost(f"There is no attempt {attempt_id}.")
+    card = _locked(Card.objects.filter(pk=card_id), skip=False).first()
+    if card is None:
+        raise LeaseLost(f"There is no attempt {attempt_id}.")
+    return card, Attempt.objects.get(pk=attempt_id)
+
+
+def _end(guard: AttemptQuerySet, attempt: Attempt, status: Status, **fields: Any) -> None:
+    """Move the one attempt that ``guard`` admits. Raises LeaseLost if it admits none."""
+    now = timezone.now()
+    changed: dict[str, Any] = {"status": status, "finished_at": now, **fields}
+    if not guard.update(**changed):
+        raise LeaseLost(f"Attempt {attempt.pk} is over or was replaced. Stop working on it.")
+    for name, value in changed.items():
+        setattr(attempt, name, value)
+
+
+def backoff(failures: int) -> timedelta:
+    """Return how long to wait after that many failures: doubling, jittered, bounded."""
+    seconds = min(BACKOFF_MAX_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(failures - 1, 10))
+    return timedelta(seconds=seconds * random.uniform(0.6, 1.0))
+
+
+# ── placing ──────────────────────────────────────────────────────────────────────────────
+
+
+def place(card: Card, state: State) -> None:
+    """Put a locked card into ``state``, in a column of the kind that goes with it.
+
+    It stays where it stands if that column is of the kind, else goes to the end of the
+    board's first one (the top, for finished cards: the newest is what people look for).
+    """
+    here = card.column
+    if here.kind == Card.KIND_OF[state]:
+        enter(card, here, state, card.rank)
+        return
+    first = (
+        Column.objects.filter(board_id=card.board_id, kind=Card.KIND_OF[state])
+        .order_by("position")
+        .values_list("pk", flat=True)
+        .first()
+    )
+    if first is None:
+        raise Invalid.field("columns", f"the board has no column of kind {Card.KIND_OF[state]}.")
+    dependents = lock_dependents(card, state)
+    column = ranks.lock(first)
+    finished = state in (State.COMPLETED, State.CANCELLED)
+    rank = ranks.top(column) if finished else ranks.bottom(column)
+    enter(card, column, state, rank, dependents)
+
+
+def enter(
+    card: Card, column: Column, state: State, rank: int, dependents: Collection[UUID] = ()
+) -> None:
+    """Write the card's place and keep the counts of ``dependents``, see ``lock_dependents``."""
+    was_completed = card.state == State.COMPLETED
+    _enter_state(card, state, timezone.now())
+    card.column = column
+    card.rank = rank
+    card.save(
+        update_fields=[
+            "state",
+            "state_since",
+            "column",
+            "rank",
+            "version",
+            "updated_at",
+            "failures",
+            "not_before",
+            "blocked_reason",
+            "paused",
+        ]
+    )
+    tell_dependents(dependents, 1 if was_completed else -1)
+
+
+def _enter_state(card: Card, state: State, now: datetime) -> None:
+    if card.state != state:
+        card.state = state
+        card.state_since = now
+    card.version += 1
+    card.updated_at = now
+
+
+def lock_dependents(card: Card, state: State) -> list[UUID]:
+    """Lock the cards whose count changes when the locked ``card`` enters ``state``; return them.
+
+    Before the column, like every card: somebody else may hold one of them and wait for it.
+    Whoever adds or takes away a dependency on ``card`` has its lock too, so none is missed.
+    """
+    if (card.state == State.COMPLETED) == (state == State.COMPLETED):
+        return []
+    waiting = Dependency.objects.filter(depends_on=card).values("card")
+    rows = Card.objects.filter(pk__in=waiting).order_by("pk").select_for_update(no_key=True)
+    return list(rows.values_list("pk", flat=True))
+
+
+def tell_dependents(dependents: Collection[UUID], change: int) -> None:
+    """Count one unmet dependency more or less on each of these locked cards.
+
+    A relative update: two parents completing at once each take off their own one.
+    """
+    if not dependents:
+        return
+    Card.objects.filter(pk__in=dependents).update(
+        unmet_dependencies=F("unmet_dependencies") + change
+    )
+    if change < 0:
+        freed = Card.objects.filter(
+            pk__in=dependents, unmet_dependencies=0, state=State.WAITING, workflow__isnull=False
+        )
+        for waiting in freed:
+            dispatch.nudge(waiting)
+
+
+def note(card: Card, kind: str, actor: str, **data: Any) -> None:
+    """Record an event about a card, with what a board needs to follow along."""
+    log.record(
+        kind,
+        board_id=card.board_id,
+        subject_id=card.pk,
+        actor=actor,
+        card=card.key,
+        column=str(card.column_id),
+        state=card.state,
+        version=card.version,
+        **data,
+    )

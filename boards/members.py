@@ -1,0 +1,54 @@
+"""Who may do what on a board: users and tokens, each with one role."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from boards.models import Membership
+from events import log
+from kernel.access import Role
+from kernel.errors import Invalid, NotFound
+from kernel.tx import transition
+
+
+def grant(
+    board_id: UUID,
+    actor: str,
+    role: Role,
+    *,
+    user_id: int | None = None,
+    token_id: UUID | None = None,
+) -> Membership:
+    """Return the membership: the user or token has ``role`` on the board, and no other one."""
+    if (user_id is None) == (token_id is None):
+        raise Invalid.field("user", "name either a user or a token.")
+    who: dict[str, Any] = {"user_id": user_id, "token_id": token_id}
+    with transition():
+        member, new = Membership.objects.update_or_create(
+            board_id=board_id, **who, defaults={"role": role}
+        )
+        _note(member, "member.added" if new else "member.changed", actor)
+    return member
+
+
+def remove(membership_id: int, actor: str) -> None:
+    """Take the membership away. Raises NotFound if it is gone already."""
+    with transition():
+        member = Membership.objects.filter(pk=membership_id).first()
+        if member is None:
+            raise NotFound("There is no such membership.")
+        _note(member, "member.removed", actor)
+        member.delete()
+
+
+def _note(member: Membership, kind: str, actor: str) -> None:
+    log.record(
+        kind,
+        board_id=member.board_id,
+        subject_id=member.board_id,
+        actor=actor,
+        user=member.user_id,
+        token=member.token_id,
+        role=Role(member.role).label,
+    )

@@ -1,0 +1,489 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, models
+from django.db.models import F, Q
+from django.db.models.expressions import RawSQL
+from django.utils import timezone
+
+from goals.models import Goal
+from kernel.access import Role
+from kernel.ids import uuid7
+
+if TYPE_CHECKING:
+    from django_stubs_ext.db.models.manager import RelatedManager
+
+
+class BoardQuerySet(models.QuerySet["Board"]):
+    def visible_to(self, boards: frozenset[UUID] | None) -> BoardQuerySet:
+        return self if boards is None else self.filter(pk__in=boards)
+
+
+class Board(models.Model):
+    """Where one team's or product's cards are, and the rules they live under."""
+
+    class Pull(models.TextChoices):
+        MANUAL = "manual"  # workers take what a person put in progress
+        AUTO = "auto"  # workers may pull from the backlog while WIP allows
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    key = models.CharField(max_length=10, unique=True)
+    name = models.CharField(max_length=100)
+    repository = models.CharField(max_length=1000, blank=True)
+    pull = models.CharField(max_length=8, choices=Pull, default=Pull.MANUAL)
+    allow_commands = models.BooleanField(default=False)
+    enforce_dead_ends = models.BooleanField(default=False)
+    defaults = models.JSONField(default=dict, blank=True)
+    last_card_number = models.PositiveIntegerField(default=0, editable=False)
+    version = models.PositiveIntegerField(default=1)
+    archived_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = BoardQuerySet.as_manager()
+
+    if TYPE_CHECKING:
+        columns: RelatedManager[Column]
+        cards: RelatedManager[Card]
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(key__regex=r"^[A-Z][A-Z0-9]{1,9}$"), name="board_key_shape"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.name}"
+
+
+class Column(models.Model):
+    """A place on a board. Its kind, which never changes, says what standing there means."""
+
+    class Kind(models.TextChoices):
+        BACKLOG = "backlog"
+        IN_PROGRESS = "in_progress"
+        BLOCKED = "blocked"
+        REVIEW = "review"
+        COMPLETED = "completed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="columns")
+    name = models.CharField(max_length=60)
+    kind = models.CharField(max_length=16, choices=Kind)
+    wip_limit = models.PositiveIntegerField(null=True, blank=True)
+    position = models.PositiveSmallIntegerField()
+
+    if TYPE_CHECKING:
+        board_id: UUID
+        cards: RelatedManager[Card]
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(wip_limit=None) | Q(wip_limit__gte=1), name="column_wip_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=["backlog", "in_progress", "blocked", "review", "completed"]),
+                name="column_kind_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CardQuerySet(models.QuerySet["Card"]):
+    def visible_to(self, boards: frozenset[UUID] | None) -> CardQuerySet:
+        return self if boards is None else self.filter(board_id__in=boards)
+
+    def ready(self, now: datetime) -> CardQuerySet:
+        """Cards a worker may be given now, as far as their own rows tell.
+
+        The conditions of the partial index ``card_claim_order`` come first, word for word.
+        """
+        return self.filter(state=Card.State.WAITING, paused=False, unmet_dependencies=0).filter(
+            Q(not_before=None) | Q(not_before__lte=now)
+        )
+
+    def within(self, capabilities: Collection[str]) -> CardQuerySet:
+        """Cards whose every requirement is among ``capabilities``."""
+        have = json.dumps(sorted(set(capabilities)))
+        if connection.vendor == "postgresql":
+            sql = '"boards_card"."requires" <@ %s::jsonb'
+        else:
+            sql = (
+                'NOT EXISTS (SELECT 1 FROM json_each("boards_card"."requires") AS need'
+                " WHERE need.value NOT IN (SELECT value FROM json_each(%s)))"
+            )
+        return self.filter(Q(requires=[]) | Q(RawSQL(sql, [have], models.BooleanField())))
+
+    def labelled(self, label: str) -> CardQuerySet:
+        """Cards that carry exactly this label."""
+        if connection.vendor == "postgresql":
+            return self.filter(labels__contains=[label])
+        sql = 'EXISTS (SELECT 1 FROM json_each("boards_card"."labels") WHERE value = %s)'
+        return self.filter(RawSQL(sql, [label], models.BooleanField()))
+
+    def in_claim_order(self) -> CardQuerySet:
+        return self.order_by("priority", "rank", "id")
+
+
+class Card(models.Model):
+    """One piece of work. Its row is the lock for its state and its attempts.
+
+    ``fence`` counts the claims ever made; it is the number of the newest attempt.
+    ``state`` is kept by the transitions and agrees with the kind of ``column``.
+    """
+
+    class State(models.TextChoices):
+        BACKLOG = "backlog"
+        WAITING = "waiting"  # in progress, no worker yet
+        RUNNING = "running"  # in progress, exactly one live attempt
+        BLOCKED = "blocked"
+        REVIEW = "review"
+        COMPLETED = "completed"
+        CANCELLED = "cancelled"
+
+    #: The kind of column in which a card of each state stands.
+    KIND_OF = {
+        State.BACKLOG: Column.Kind.BACKLOG,
+        State.WAITING: Column.Kind.IN_PROGRESS,
+        State.RUNNING: Column.Kind.IN_PROGRESS,
+        State.BLOCKED: Column.Kind.BLOCKED,
+        State.REVIEW: Column.Kind.REVIEW,
+        State.COMPLETED: Column.Kind.COMPLETED,
+        State.CANCELLED: Column.Kind.COMPLETED,
+    }
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="cards")
+    number = models.PositiveIntegerField()
+    key = models.CharField(max_length=24, unique=True)
+    goal = models.ForeignKey(Goal, models.SET_NULL, null=True, blank=True, related_name="cards")
+    column = models.ForeignKey(Column, models.PROTECT, related_name="cards")
+    state = models.CharField(max_length=16, choices=State, default=State.BACKLOG)
+    rank = models.BigIntegerField()
+
+    title = models.CharField(max_length=300)
+    description = models.TextField(blank=True)
+    priority = models.PositiveSmallIntegerField(default=3)  # 0 urgent … 4 none
+    labels = models.JSONField(default=list, blank=True)
+    requires = models.JSONField(default=list, blank=True)
+    workflow = models.JSONField(null=True, blank=True)
+    inputs = models.JSONField(default=dict, blank=True)
+    max_attempts = models.PositiveSmallIntegerField(default=3)
+    review_required = models.BooleanField(default=False)
+    due_at = models.DateTimeField(null=True, blank=True)
+    budgets = models.JSONField(default=dict, blank=True)
+
+    depends_on: models.ManyToManyField[Card, Dependency] = models.ManyToManyField(
+        "self", through="Dependency", symmetrical=False, related_name="dependents"
+    )
+    unmet_dependencies = models.PositiveIntegerField(default=0, editable=False)
+    paused = models.BooleanField(default=False)
+    not_before = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveSmallIntegerField(default=0)  # since somebody last made progress
+    blocked_reason = models.TextField(blank=True)
+
+    fence = models.PositiveIntegerField(default=0, editable=False)
+    line = models.PositiveIntegerField(default=1, editable=False)
+    origin_checkpoint = models.UUIDField(null=True, blank=True, editable=False)
+    race = models.UUIDField(null=True, blank=True, editable=False)
+
+    version = models.PositiveIntegerField(default=1, editable=False)
+    created_by = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now)
+    state_since = models.DateTimeField(default=timezone.now)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    objects = CardQuerySet.as_manager()
+
+    if TYPE_CHECKING:
+        board_id: UUID
+        goal_id: UUID | None
+        column_id: UUID
+        attempts: RelatedManager[Attempt]
+        messages: RelatedManager[Message]
+        dependencies: RelatedManager[Dependency]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["board", "number"], name="card_number_per_board"),
+            models.UniqueConstraint(fields=["column", "rank"], name="card_rank_per_column"),
+            models.CheckConstraint(
+                condition=Q(
+                    state__in=[
+                        "backlog",
+                        "waiting",
+                        "running",
+                        "blocked",
+                        "review",
+                        "completed",
+                        "cancelled",
+                    ]
+                ),
+                name="card_state_known",
+            ),
+            models.CheckConstraint(condition=Q(priority__lte=4), name="card_priority_range"),
+            models.CheckConstraint(condition=Q(max_attempts__gte=1), name="card_max_attempts_min"),
+            models.CheckConstraint(
+                condition=~Q(state="running") | Q(fence__gte=1), name="card_runs_under_a_fence"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["board", "priority", "rank", "id"],
+                condition=Q(state="waiting", paused=False, unmet_dependencies=0),
+                name="card_claim_order",
+            ),
+            models.Index(
+                fields=["priority", "rank", "id"],
+                condition=Q(state="waiting", paused=False, unmet_dependencies=0),
+                name="card_claim_order_all",
+            ),
+            models.Index(
+                fields=["board", "priority", "rank", "id"],
+                condition=Q(state="backlog"),
+                name="card_pull_order",
+            ),
+            models.Index(fields=["board", "state"], name="card_of_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.title}"
+
+    @property
+    def needs_built_in_worker(self) -> bool:
+        """True when the card brings a workflow that built-in workers can carry out."""
+        return bool(self.workflow)
+
+
+class Dependency(models.Model):
+    """``card`` waits until ``depends_on`` is completed."""
+
+    card = models.ForeignKey(Card, models.CASCADE, related_name="dependencies")
+    depends_on = models.ForeignKey(Card, models.CASCADE, related_name="+")
+
+    class Meta:
+        verbose_name_plural = "dependencies"
+        constraints = [
+            models.UniqueConstraint(fields=["card", "depends_on"], name="dependency_once"),
+            models.CheckConstraint(
+                condition=~Q(card=F("depends_on")), name="dependency_not_on_itself"
+            ),
+        ]
+        indexes = [models.Index(fields=["depends_on"], name="dependents_of")]
+
+    def __str__(self) -> str:
+        return f"{self.card_id} after {self.depends_on_id}"
+
+
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    def live(self) -> AttemptQuerySet:
+        return self.filter(status=Attempt.Status.RUNNING)
+
+    def held(self, pk: UUID) -> AttemptQuerySet:
+        """The guard of every write by a worker: it filters on the attempt's own row alone."""
+        return self.live().filter(pk=pk)
+
+    def lapsed(self, now: datetime) -> AttemptQuerySet:
+        return self.live().filter(lease_expires_at__lte=now)
+
+
+class Attempt(models.Model):
+    """One worker's try at a card, held under a lease.
+
+    ``number`` is the fencing token: it rises by one with each claim of the card. The
+    counters ``step_number`` and ``checkpoint_number`` are the newest numbers given out on
+    the card, and ``steps_recorded`` counts what its line has done; they are carried from
+    attempt to attempt, so that recording work writes no other row and nothing is counted.
+    """
+
+    class Status(models.TextChoices):
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        EXPIRED = "expired"
+        RELEASED = "released"
+        CANCELLED = "cancelled"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="+")
+    card = models.ForeignKey(Card, models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    line = models.PositiveIntegerField(default=1)
+    worker = models.CharField(max_length=100)
+    token = models.ForeignKey(
+        "Token", models.SET_NULL, null=True, blank=True, related_name="attempts"
+    )
+    status = models.CharField(max_length=16, choices=Status, default=Status.RUNNING)
+    started_at = models.DateTimeField(default=timezone.now)
+    lease_seconds = models.PositiveIntegerField(default=60)
+    lease_expires_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    note = models.CharField(max_length=500, blank=True)
+    percent = models.PositiveSmallIntegerField(null=True, blank=True)
+    approach = models.TextField(blank=True)
+    differs = models.TextField(blank=True)
+    outcome = models.TextField(blank=True)  # summary of a completion or a handover
+    next_step = models.TextField(blank=True)
+    reason = models.CharField(max_length=200, blank=True)
+    error = models.TextField(blank=True)
+    lesson = models.TextField(blank=True)
+    result = models.JSONField(null=True, blank=True)
+
+    step_number = models.PositiveIntegerField(default=0)
+    checkpoint_number = models.PositiveIntegerField(default=0)
+    steps_recorded = models.PositiveIntegerField(default=0)  # succeeded, on the card's line
+    steps_done = models.PositiveIntegerField(default=0)  # finished by this attempt
+    follow_ups = models.PositiveIntegerField(default=0)
+    resumed_from = models.PositiveIntegerField(null=True, blank=True)  # checkpoint number
+    messages_seen = models.BigIntegerField(default=0)
+
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_usd = models.DecimalField(max_digits=14, decimal_places=6, default=0)
+    briefing_sha256 = models.CharField(max_length=64, blank=True)
+    briefing_tokens = models.PositiveIntegerField(default=0)
+
+    objects = AttemptQuerySet.as_manager()
+
+    if TYPE_CHECKING:
+        board_id: UUID
+        card_id: UUID
+        token_id: UUID | None
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["card", "number"], name="attempt_number_per_card"),
+            models.UniqueConstraint(
+                fields=["card"], condition=Q(status="running"), name="one_live_attempt_per_card"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="running", finished_at=None)
+                | (~Q(status="running") & Q(finished_at__isnull=False)),
+                name="attempt_finished_iff_not_running",
+            ),
+            models.CheckConstraint(condition=Q(number__gte=1), name="attempt_number_from_one"),
+            models.CheckConstraint(
+                condition=Q(percent=None) | Q(percent__lte=100), name="attempt_percent_range"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["lease_expires_at"], condition=Q(status="running"), name="attempt_lapse"
+            ),
+            models.Index(
+                fields=["board", "worker"], condition=Q(status="running"), name="attempt_live_of"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}"
+
+    @property
+    def actor(self) -> str:
+        """How the log names whoever writes under this attempt."""
+        return f"worker:{self.worker}"
+
+
+class Message(models.Model):
+    """Something said about a card: a person's note, a worker's question, an answer to it."""
+
+    class Kind(models.TextChoices):
+        NOTE = "note"
+        QUESTION = "question"
+        ANSWER = "answer"
+        REVIEW = "review"
+
+    id = models.BigAutoField(primary_key=True)
+    card = models.ForeignKey(Card, models.CASCADE, related_name="messages")
+    kind = models.CharField(max_length=16, choices=Kind, default=Kind.NOTE)
+    actor = models.CharField(max_length=200)
+    text = models.TextField()
+    options = models.JSONField(default=list, blank=True)
+    answers = models.ForeignKey(
+        "self", models.CASCADE, null=True, blank=True, related_name="answered_by"
+    )
+    attempt = models.ForeignKey(
+        Attempt, models.SET_NULL, null=True, blank=True, related_name="messages"
+    )
+    closed_at = models.DateTimeField(null=True, blank=True)  # a question that is settled
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(answers=None) | Q(kind="answer"), name="message_answers_iff_answer"
+            )
+        ]
+        indexes = [models.Index(fields=["card", "id"], name="message_of_card")]
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+
+class Token(models.Model):
+    """What an agent or script proves itself with. Only a keyed hash of it is kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=100)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="tokens"
+    )
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    hint = models.CharField(max_length=16, editable=False)  # the last characters, for people
+    everywhere = models.PositiveSmallIntegerField(
+        null=True, blank=True, choices=[(r.value, r.label) for r in Role]
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} (…{self.hint})"
+
+
+class Membership(models.Model):
+    """What a user or a token may do on a board."""
+
+    board = models.ForeignKey(Board, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="memberships"
+    )
+    token = models.ForeignKey(
+        Token, models.CASCADE, null=True, blank=True, related_name="memberships"
+    )
+    role = models.PositiveSmallIntegerField(choices=[(r.value, r.label) for r in Role])
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(user=None, token__isnull=False) | Q(user__isnull=False, token=None),
+                name="membership_of_user_or_token",
+            ),
+            models.UniqueConstraint(
+                fields=["board", "user"],
+                condition=Q(user__isnull=False),
+                name="one_membership_per_user",
+            ),
+            models.UniqueConstraint(
+                fields=["board", "token"],
+                condition=Q(token__isnull=False),
+                name="one_membership_per_token",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{Role(self.role).label} on {self.board_id}"

@@ -1,0 +1,72 @@
+"""Events in words, for people: what an actor did, without the actor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from events.models import Event
+
+#: What was done, by kind of event; ``{…}`` are fields of its data.
+_WORDS = {
+    "attempt.described": "goes about it like this: {approach}",
+    "attempt.expired": "ended attempt {attempt}: {worker} was not heard of any more",
+    "attempt.failed": "failed in attempt {attempt}: {error}",
+    "attempt.released": "handed it over after attempt {attempt}: {summary}",
+    "attempt.salvaged": "kept what the superseded attempt {attempt} still held: {summary}",
+    "card.answered": "answered a question",
+    "card.approved": "approved it",
+    "card.blocked": "got stuck in attempt {attempt}: {reason}",
+    "card.cancelled": "cancelled it",
+    "card.claimed": "took it as attempt {attempt}",
+    "card.completed": "completed it: {summary}",
+    "card.created": "made the card",
+    "card.deleted": "deleted it",
+    "card.edited": "changed its {changed}",
+    "card.moved": "moved it from {from} to {to}",
+    "card.paused": "paused it",
+    "card.rejected": "sent it back: {reason}",
+    "card.resumed": "let workers have it again",
+    "card.retried": "gave it a fresh set of attempts",
+    "card.submitted": "asked for a review: {summary}",
+    "checkpoint.saved": "saved checkpoint C{checkpoint}: {summary}",
+    "decision.recorded": "recorded a decision: {title}",
+    "discovery.recorded": "recorded a discovery: {title}",
+    "discovery.resolved": "resolved a discovery",
+    "log.appended": "wrote output in {step}",
+    "message.posted": "posted a message",
+    "step.failed": "failed in step {step}",
+    "step.started": "began step {step}",
+    "step.succeeded": "finished step {step}",
+}
+
+
+def told(event: Event, columns: Mapping[str, str]) -> str:
+    """Return what was done; ``columns`` gives the names of columns by id."""
+    words = _WORDS.get(event.kind)
+    if words is None:
+        noun, _, done = event.kind.partition(".")
+        return f"{done.replace('_', ' ')} a {noun}"
+    data = _Spelled(event.data)
+    if event.kind == "card.moved":
+        if event.data.get("from") == event.data.get("to"):
+            words = "ranked it in {to}"
+        for end in ("from", "to"):
+            data[end] = columns.get(str(event.data.get(end)), "another column")
+    elif event.kind == "card.edited":
+        data["changed"] = ", ".join(map(str, event.data.get("changed") or [])) or "fields"
+    said = words.format_map(data).rstrip(": ")
+    if event.data.get("checkpoint") and event.kind.startswith("step."):
+        said += f" and saved checkpoint C{event.data['checkpoint']}"
+    if event.data.get("in_doubt") and event.kind == "step.started":
+        said += ", in doubt: an earlier try never said how it ended"
+    if event.data.get("revoked"):
+        said += f", which ended attempt {event.data['revoked']}"
+    return said
+
+
+class _Spelled(dict[str, Any]):
+    """Event data in which nothing is missing."""
+
+    def __missing__(self, name: str) -> str:
+        return ""

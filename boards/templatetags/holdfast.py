@@ -1,0 +1,165 @@
+"""What the templates draw with: icons, state glyphs, priorities, avatars, ages."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django import template
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from boards import markup, selectors
+
+register = template.Library()
+_SPRITE = static("icons.svg")
+register.filter("markdown", markup.markdown)
+
+#: The glyph and the words for each look of a card; every one has a shape of its own.
+LOOKS = {
+    "backlog": ("idle", "Backlog"),
+    "waiting": ("ready", "Waiting"),
+    "running": ("run", "Running"),
+    "blocked": ("need", "Blocked"),
+    "review": ("rev", "In review"),
+    "completed": ("ok", "Completed"),
+    "cancelled": ("idle", "Cancelled"),
+    "stalled": ("fail", "Stalled"),
+    "in_progress": ("run", "In progress"),
+}
+PRIORITIES = ("Urgent", "High", "Medium", "Low", "No")
+HUES = 8
+
+
+@register.filter
+def priority_words(level: int) -> str:
+    """A priority in one word."""
+    return PRIORITIES[level] if level < 4 else "None"
+
+
+@register.simple_tag
+def icon(name: str, size: str = "") -> SafeString:
+    """An icon of the sprite; decoration, hidden from screen readers."""
+    return format_html(
+        '<svg class="i {}" viewBox="0 0 16 16" aria-hidden="true"><use href="{}#i-{}"/></svg>',
+        size,
+        _SPRITE,
+        name,
+    )
+
+
+@register.simple_tag
+def glyph(look: str) -> SafeString:
+    """The state glyph of a card or column, named for screen readers."""
+    shape, words = LOOKS.get(look, LOOKS["backlog"])
+    return format_html(
+        '<svg class="st {}" viewBox="0 0 14 14" role="img" aria-label="{}">'
+        '<use href="{}#st-{}"/></svg>',
+        shape,
+        words,
+        _SPRITE,
+        shape,
+    )
+
+
+@register.filter
+def look_class(look: str) -> str:
+    """The colour class of a look."""
+    return LOOKS.get(look, LOOKS["backlog"])[0]
+
+
+@register.filter
+def look_words(look: str) -> str:
+    """A look in words."""
+    return LOOKS.get(look, LOOKS["backlog"])[1]
+
+
+@register.simple_tag
+def priority(level: int) -> SafeString:
+    """The priority bars; the stylesheet counts upwards, the API downwards."""
+    words = PRIORITIES[level]
+    inner = "!" if level == 0 else SafeString("<i></i><i></i><i></i>")
+    return format_html(
+        '<span class="prio" data-p="{}" role="img" aria-label="{} priority" title="{}">{}</span>',
+        4 - level,
+        words,
+        words,
+        inner,
+    )
+
+
+@register.simple_tag
+def avatar(name: str, extra: str = "") -> SafeString:
+    """A worker's or a person's initial on the hue that its name always has."""
+    plain = name.partition(":")[2] or name
+    return format_html(
+        '<span class="av a{} {}" aria-hidden="true">{}</span>',
+        zlib.crc32(plain.encode()) % HUES,
+        extra,
+        plain[:1].upper(),
+    )
+
+
+@register.filter
+def hue(text: str) -> int:
+    """The hue of a label: the same for the same word."""
+    return zlib.crc32(str(text).encode()) % HUES
+
+
+@register.filter
+def who(actor: str) -> str:
+    """An actor without its kind."""
+    return actor.partition(":")[2] or actor
+
+
+@register.filter
+def span(seconds: float | timedelta | None) -> str:
+    """A duration in one or two units."""
+    return "" if seconds is None else selectors.spelled(seconds)
+
+
+@register.simple_tag
+def age(at: datetime | None) -> SafeString:
+    """How long ago that was; the page counts on by itself."""
+    if at is None:
+        return SafeString("")
+    return format_html(
+        '<time datetime="{}" data-age title="{}">{}</time>',
+        at.isoformat(),
+        f"{at:%Y-%m-%d %H:%M:%S} UTC",
+        selectors.spelled(timezone.now() - at),
+    )
+
+
+@register.simple_tag
+def clock(at: datetime | None) -> SafeString:
+    """The time of day, which the page turns into the reader's own."""
+    if at is None:
+        return SafeString("")
+    return format_html(
+        '<time datetime="{}" data-clock title="{}">{}</time>',
+        at.isoformat(),
+        f"{at:%Y-%m-%d %H:%M:%S} UTC",
+        f"{at:%H:%M:%S}",
+    )
+
+
+@register.simple_tag
+def ring(percent: int) -> SafeString:
+    """How much of something is done, as a ring."""
+    return format_html(
+        '<svg class="ring" viewBox="0 0 14 14" role="img" aria-label="{} percent done">'
+        '<circle cx="7" cy="7" r="5.5"/><circle class="done" cx="7" cy="7" r="5.5" '
+        'pathLength="100" stroke-dasharray="{} 100" transform="rotate(-90 7 7)"/></svg>',
+        percent,
+        percent,
+    )
+
+
+@register.filter
+def usd(value: Decimal | None) -> str:
+    """An amount of money, to the cent; nothing for none."""
+    return f"${value:.2f}" if value else ""

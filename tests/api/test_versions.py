@@ -1,0 +1,85 @@
+"""Nobody overwrites what they have not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.world import Answer, World, state_digest
+
+THINGS = ["card", "goal", "board"]
+
+
+def path_of(world: World, thing: str) -> str:
+    return {
+        "card": f"/cards/{world.here.cards['backlog'].key}",
+        "goal": f"/goals/{world.here.goal.pk}",
+        "board": "/boards/HERE",
+    }[thing]
+
+
+def edit(world: World, thing: str, **headers: Any) -> Answer:
+    name = "name" if thing == "board" else "title"
+    return world.operator.patch(path_of(world, thing), {name: "New"}, **headers)
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_everything_that_is_edited_carries_its_version_as_an_etag(thing: str, world: World) -> None:
+    seen = world.operator.get(path_of(world, thing))
+    assert seen.headers["ETag"] == f'"{seen["version"]}"'
+    edited = edit(world, thing, If_Match=seen.headers["ETag"])
+    assert edited.status == 200
+    assert edited["version"] == seen["version"] + 1
+    assert edited.headers["ETag"] == f'"{edited["version"]}"'
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_an_edit_of_an_old_version_gets_the_current_one(thing: str, world: World) -> None:
+    seen = world.operator.get(path_of(world, thing))
+    edit(world, thing)
+    before = state_digest()
+    refused = edit(world, thing, If_Match=seen.headers["ETag"])
+    assert refused.refusal == (412, "stale_version")
+    assert refused["current"] == world.operator.get(path_of(world, thing)).json
+    assert state_digest() == before
+
+
+def test_a_move_by_someone_who_saw_an_old_version_is_refused(world: World) -> None:
+    path = path_of(world, "card")
+    tag = world.member.get(path).headers["ETag"]
+    assert world.member.post(f"{path}/move", {"column": "review"}, If_Match=tag).status == 200
+    refused = world.member.post(f"{path}/move", {"column": "blocked"}, If_Match=tag)
+    assert refused.refusal == (412, "stale_version")
+    assert refused["current"]["kind"] == "review"
+    assert world.member.delete(path, If_Match=tag).refusal == (412, "stale_version")
+
+
+def test_a_patch_that_also_moves_asks_for_one_version_only(world: World) -> None:
+    path = path_of(world, "card")
+    tag = world.member.get(path).headers["ETag"]
+    body = {"title": "Both", "column": "review"}
+    assert world.member.patch(path, body, If_Match=tag)["kind"] == "review"
+
+
+@pytest.mark.parametrize("tag", ["*", None])
+def test_without_a_version_the_last_edit_wins(tag: str | None, world: World) -> None:
+    options = {"If_Match": tag} if tag else {}
+    assert edit(world, "card", **options).status == 200
+
+
+@pytest.mark.parametrize(
+    "tag", ["x", '"x"', "-1", '"1", "2"', "\xb2", '"\xb3"', "9" * 12, "", '""', "1.5", "0x1"]
+)
+@pytest.mark.parametrize("thing", THINGS)
+def test_a_tag_nobody_gave_out_is_malformed(thing: str, tag: str, world: World) -> None:
+    assert edit(world, thing, If_Match=tag).refusal == (400, "malformed")
+
+
+def test_a_card_seen_before_needs_no_second_reading(world: World) -> None:
+    path = path_of(world, "card")
+    tag = world.viewer.get(path).headers["ETag"]
+    unchanged = world.viewer.get(path, If_None_Match=tag)
+    assert (unchanged.status, unchanged.raw) == (304, b"")
+    world.member.patch(path, {"title": "New"})
+    assert world.viewer.get(path, If_None_Match=tag).status == 200

@@ -1,0 +1,536 @@
+"""A small world for API tests: a board with cards in every state, another one out of sight."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+from django.http import HttpResponse
+from django.test import Client
+from django.test.client import ClientHandler
+from django.utils import timezone
+
+from boards import cards, leases, tokens
+from boards.models import Attempt, Board, Card, Column, Membership, Message
+from checkpoints import artifacts, recovery, steps
+from goals import memory
+from goals.models import Decision, Discovery, Goal
+from kernel.access import SYSTEM, Role
+from tests.api.contract import Operation, faults, operations
+from workers import registry
+
+PREFIX = "/api/v1"
+PROBLEM = "application/problem+json"
+
+
+class Caller:
+    """Somebody with a token (or a session, or nothing) who calls the API.
+
+    Every answer is checked for what holds everywhere: a refusal is a problem document, a
+    success has the shape that the OpenAPI document gives it, nothing is a server's fault.
+    """
+
+    def __init__(
+        self, token: str | None = None, *, user: Any = None, lenient: bool = False
+    ) -> None:
+        self.token = token
+        self.lenient = lenient
+        self.client = Client()
+        self.client.handler = _handler(enforce_csrf_checks=user is None)
+        if user is not None:
+            self.client.force_login(user)
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        lease: str | None = None,
+        key: str | None = None,
+        content_type: str = "application/json",
+        **headers: str,
+    ) -> Answer:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.token is not None:
+            sent.setdefault("Authorization", f"Bearer {self.token}")
+        if lease is not None:
+            sent["Lease-Token"] = lease
+        if key is not None:
+            sent["Idempotency-Key"] = key
+        raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        response = self.client.generic(
+            method.upper(),
+            PREFIX + path,
+            data=raw or b"",
+            content_type=content_type if raw is not None else "",
+            headers=sent,
+        )
+        answer = Answer(response)
+        if not self.lenient:
+            check(method, path, answer)
+        return answer
+
+    def get(self, path: str, **options: Any) -> Answer:
+        return self("get", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Answer:
+        return self("post", path, {} if body is None else body, **options)
+
+    def patch(self, path: str, body: Any = None, **options: Any) -> Answer:
+        return self("patch", path, {} if body is None else body, **options)
+
+    def delete(self, path: str, **options: Any) -> Answer:
+        return self("delete", path, **options)
+
+
+@cache
+def _handler(*, enforce_csrf_checks: bool) -> ClientHandler:
+    """Return one handler for all callers: loading the middleware takes longer than a call."""
+    return ClientHandler(enforce_csrf_checks)
+
+
+def asking(path: str, query: str) -> str:
+    """Return the path with more of a query."""
+    return f"{path}{'&' if '?' in path else '?'}{query}"
+
+
+class Answer:
+    """A response, its JSON at hand by item."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self.type = response.headers.get("Content-Type", "").split(";")[0]
+        self.raw: bytes = (
+            b"".join(response.streaming_content) if response.streaming else response.content
+        )
+        is_json = self.type.endswith("json") and self.raw
+        self.json: Any = json.loads(self.raw) if is_json else None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.json[name]
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.raw[:400]!r}>"
+
+    @property
+    def refusal(self) -> tuple[int, str]:
+        return self.status, self.json["code"]
+
+
+def check(method: str, path: str, answer: Answer) -> None:
+    """Pass only an answer of a shape that the contract knows."""
+    assert answer.status < 500, answer
+    if answer.status >= 400:
+        check_problem(answer)
+        return
+    known = described(method, path)
+    if known is None or answer.status == 304:
+        return
+    assert str(answer.status) in known.answers, f"{known} does not announce {answer.status}"
+    schema = known.answers[str(answer.status)]
+    if schema is not None:
+        assert not faults(schema, answer.json), f"{known}: {faults(schema, answer.json)}"
+
+
+def check_problem(answer: Answer) -> None:
+    """Pass only a problem document (RFC 9457) with the contract's members."""
+    assert answer.type == PROBLEM, answer
+    problem = answer.json
+    assert {"type", "title", "status", "detail", "code"} <= set(problem), problem
+    assert problem["status"] == answer.status
+    assert all(problem[name] for name in ("title", "detail")), problem
+    assert re.fullmatch(r"[a-z][a-z_]+", problem["code"]), problem
+    assert not re.search(r"traceback|<html", answer.raw.decode(), re.IGNORECASE)
+    for name, sentences in problem.get("errors", {}).items():
+        assert sentences, name
+        assert all(isinstance(s, str) for s in sentences), name
+
+
+def described(method: str, path: str) -> Operation | None:
+    """Return the operation of the document that a request meets."""
+    bare = path.partition("?")[0]
+    matching = [
+        o
+        for o in operations()
+        if o.method == method and re.fullmatch(_pattern(o.path), PREFIX + bare)
+    ]
+    # The literal path wins over one with more blanks to fill.
+    return min(matching, key=lambda o: o.path.count("{")) if matching else None
+
+
+def _pattern(path: str) -> str:
+    return re.sub(r"\\\{key\\\}", "[^?]+", re.sub(r"\\\{(?!key)\w+\\\}", "[^/]+", re.escape(path)))
+
+
+@dataclass
+class Side:
+    """What one board holds."""
+
+    board: Board
+    goal: Goal
+    columns: dict[str, Column]
+    cards: dict[str, Card]
+    attempt: Attempt
+    lease: str
+    decision: Decision
+    discovery: Discovery
+    question: Message
+    artifact: str
+    token_id: UUID
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, name: str) -> Card:
+        """Return the named card as it is now."""
+        return Card.objects.get(pk=self.cards[name].pk)
+
+    def fill(self, operation: Operation) -> str:
+        """Return the operation's path with things of this board in its blanks."""
+        wanted = {
+            "approve": "review",
+            "reject": "review",
+            "retry": "blocked",
+            "messages": "blocked",
+            "cancel": "waiting",
+        }
+        verb = operation.path.rpartition("/")[2]
+        usual = "backlog" if operation.writes else "running"
+        card = self.cards[wanted.get(verb, usual)]
+        blanks = {
+            "board": self.board.key,
+            "card": card.key,
+            "goal": str(self.goal.pk),
+            "attempt": str(self.attempt.pk),
+            "key": quote("build/wheel", safe=""),
+            "number": "1",
+            "sha256": self.artifact,
+            "discovery": str(self.discovery.pk),
+            "token": str(self.token_id),
+            "worker": self.attempt.worker,
+        }
+        path = re.sub(r"\{(\w+)\}", lambda m: blanks[m.group(1)], operation.path)
+        query = f"?board={self.board.key}" if operation.id == "list_events" else ""
+        return path.removeprefix(PREFIX) + query
+
+    def missing(self, operation: Operation) -> str:
+        """Return the operation's path with things in its blanks that never were."""
+        blanks = {
+            "board": "NOWHERE",
+            "card": "NOWHERE-7",
+            "key": quote("build/wheel", safe=""),
+            "number": "1",
+            "sha256": hashlib.sha256(b"nothing").hexdigest(),
+            "worker": "nobody",
+        }
+        path = re.sub(r"\{(\w+)\}", lambda m: blanks.get(m.group(1), str(uuid4())), operation.path)
+        query = "?board=NOWHERE" if operation.id == "list_events" else ""
+        return path.removeprefix(PREFIX) + query
+
+
+def make_side(key: str, worker: str) -> Side:
+    """Return a new board with a goal, a card in every state and a live attempt."""
+    board = cards.create_board(SYSTEM, key=key, name=f"Board {key}")
+    columns = {c.kind: c for c in board.columns.all()}
+    goal = memory.create(
+        board.pk,
+        "user:ann",
+        title="Ship it",
+        criteria=[{"text": "tests pass", "check": "make test"}],
+    )
+    made = {
+        name: cards.create(
+            board, "user:ann", title=f"A {name} card", column=columns[kind], goal=goal
+        )
+        for name, kind in {
+            "backlog": "backlog",
+            "running": "in_progress",
+            "blocked": "in_progress",
+            "review": "in_progress",
+            "waiting": "in_progress",
+            "completed": "in_progress",
+        }.items()
+    }
+    token = tokens.issue(f"{key} worker", roles={board.pk: Role.MEMBER})
+    on = {"boards": frozenset([board.pk]), "token_id": token.token.pk}
+    for name in ("blocked", "review", "completed"):
+        Card.objects.filter(pk=made[name].pk).update(review_required=name == "review")
+        other = leases.claim(worker, card_id=made[name].pk, **on)
+        assert other is not None
+        if name == "blocked":
+            leases.block(other.pk, "need a decision", question="Which one?", options=["a", "b"])
+        else:
+            leases.complete(other.pk, "done")
+    attempt = leases.claim(worker, card_id=made["running"].pk, **on)
+    assert attempt is not None
+    stored, _ = artifacts.store([key.encode() * 40], principal=f"token:{token.token.pk}")
+    steps.record(
+        attempt.pk,
+        "test",
+        "succeeded",
+        result={"passed": 3},
+        checkpoint={
+            "summary": "tests pass",
+            "artifacts": [{"name": "log.txt", "sha256": stored.pk}],
+        },
+    )
+    steps.begin(attempt.pk, "build/wheel", title="Build the wheel")
+    recovery.save(attempt.pk, {"summary": "half way", "key": "half"})
+    (decision,) = recovery.record_memory(attempt.pk, decisions=[{"title": "use a queue"}])
+    (discovery,) = recovery.record_memory(
+        attempt.pk, discoveries=[{"kind": "fact", "title": "it is slow"}]
+    )
+    registry.seen(worker, token_id=token.token.pk, capabilities=["python"])
+    return Side(
+        board=board,
+        goal=goal,
+        columns=columns,
+        cards=made,
+        attempt=attempt,
+        lease=leases.token_of(attempt.pk, board.pk),
+        decision=decision,
+        discovery=discovery,
+        question=Message.objects.get(card=made["blocked"], kind="question"),
+        artifact=stored.pk,
+        token_id=token.token.pk,
+        extra={"token": token.plaintext, "worker": worker},
+    )
+
+
+class World:
+    """Two boards and everybody who may call: the first board is seen, the second is hidden."""
+
+    def __init__(self) -> None:
+        self.here = make_side("HERE", "ada")
+        self.there = make_side("THERE", "eve")
+        board = self.here.board.pk
+        later = timezone.now() + timedelta(days=1)
+        self.member = Caller(self.here.extra["token"])
+        self.stranger = Caller(self.there.extra["token"])
+        self.viewer = Caller(tokens.issue("viewer", roles={board: Role.VIEWER}).plaintext)
+        self.operator = Caller(
+            tokens.issue("operator", roles={board: Role.OPERATOR}, expires_at=later).plaintext
+        )
+        self.root = Caller(tokens.issue("root", everywhere=Role.OPERATOR).plaintext)
+        ann = get_user_model().objects.create_user("ann")
+        Membership.objects.create(board=self.here.board, user=ann, role=Role.OPERATOR)
+        self.person = Caller(user=ann)
+        for caller in (self.member, self.stranger, self.viewer, self.operator, self.root):
+            caller.get("/me")  # from now on reading writes nothing, see tokens.principal_of
+
+    def example(self, name: str) -> Any:
+        """Return a full, valid body for the operation; None where it takes none."""
+        return example(self.here, name)
+
+    def call(self, caller: Caller, operation: Operation, body: Any = ..., **options: Any) -> Answer:
+        """Make the operation's call on the first board as ``caller``."""
+        if body is ...:
+            body = self.example(operation.id) if operation.writes else None
+        if operation.under_a_lease:
+            options.setdefault("lease", self.here.lease)
+        return caller(operation.method, self.here.fill(operation), body, **options)
+
+
+def example(side: Side, name: str) -> Any:
+    """Return a body that fills every field of the operation's contract."""
+    decision = {
+        "title": "use a queue",
+        "rationale": "it is there",
+        "alternatives": [{"title": "a bus"}],
+        "supersedes": str(side.decision.pk),
+    }
+    discovery = {"kind": "fact", "title": "it is slow", "detail": "very", "severity": "low"}
+    files = [{"name": "log.txt", "sha256": side.artifact}]
+    workspace = {
+        "commit": "a" * 40,
+        "tree": "b" * 40,
+        "base": "c" * 40,
+        "changed_files": 2,
+        "additions": 10,
+        "deletions": 3,
+        "skipped": ["big.bin"],
+    }
+    checkpoint = {
+        "key": "green",
+        "summary": "tests pass",
+        "next_step": "build",
+        "state": {"at": [1, 2, {"x": None}]},
+        "tests": {"passed": 3, "failed": 1, "skipped": 0, "failing": ["test_a"]},
+        "workspace": workspace,
+        "artifacts": files,
+        "decisions": [decision],
+        "discoveries": [discovery],
+    }
+    finish = {
+        "status": "succeeded",
+        "result": {"passed": 3},
+        "error": "",
+        "usage": {"input_tokens": 5, "output_tokens": 6, "cost_usd": "0.25", "model": "m-1"},
+        "checkpoint": checkpoint,
+    }
+    goal = {
+        "title": "Ship it",
+        "intent": "people can use it",
+        "constraints": ["no downtime"],
+        "criteria": [{"text": "tests pass", "check": "make test"}],
+        "status": "active",
+        "parent": None,
+        "budgets": {"cost_usd": "10"},
+    }
+    card = {
+        "goal": str(side.goal.pk),
+        "title": "Write the parser",
+        "description": "all of it",
+        "column": side.columns["backlog"].name,
+        "priority": 1,
+        "labels": ["api"],
+        "requires": ["python"],
+        "depends_on": [side.cards["waiting"].key],
+        "workflow": {"steps": [{"key": "test", "run": "true"}]},
+        "inputs": {"path": "src"},
+        "max_attempts": 4,
+        "review_required": True,
+        "due_at": "2030-01-01T00:00:00Z",
+        "budgets": {"minutes": 5},
+    }
+    board = {
+        "name": "Payments",
+        "repository": "",
+        "pull": "manual",
+        "allow_commands": False,
+        "enforce_dead_ends": True,
+        "defaults": {
+            "max_attempts": 2,
+            "review_required": False,
+            "lease_seconds": 30,
+            "follow_ups": 3,
+        },
+    }
+    columns = [
+        {"name": c.name, "kind": c.kind, "wip_limit": 5, "id": str(c.pk)}
+        for c in sorted(side.columns.values(), key=lambda c: c.position)
+    ]
+    bodies: dict[str, Any] = {
+        "create_board": {
+            **board,
+            "key": "PAY",
+            "columns": [{k: v for k, v in c.items() if k != "id"} for c in columns],
+        },
+        "edit_board": {**board, "columns": columns},
+        "create_goal": {**goal, "board": side.board.key},
+        "edit_goal": goal,
+        "create_decision": decision,
+        "create_discovery": discovery,
+        "resolve_discovery": {"resolution": "made faster"},
+        "create_card": {**card, "board": side.board.key},
+        "edit_card": card,
+        "move_card": {
+            "column": "in_progress",
+            "before": side.cards["waiting"].key,
+            "after": None,
+        },
+        "post_message": {"text": "take a", "answers": side.question.pk},
+        "reject_card": {"reason": "not yet"},
+        "create_token": {
+            "name": "ci",
+            "board": side.board.key,
+            "role": "viewer",
+            "expires_at": "2030-01-01T00:00:00Z",
+        },
+        "claim_card": {
+            "worker": "ada-7",
+            "capabilities": ["python"],
+            "boards": [side.board.key],
+            "goal": str(side.goal.pk),
+            "card": side.cards["waiting"].key,
+            "lease_seconds": 60,
+            "wait_seconds": 0,
+            "briefing_tokens": 2000,
+        },
+        "describe_attempt": {"approach": "step by step", "differs": "slower"},
+        "heartbeat": {"note": "building", "percent": 40, "seen_message": 1},
+        "begin_step": {
+            **finish,
+            "key": "publish",
+            "title": "Publish",
+            "kind": "run",
+            "input": {"to": "test"},
+            "depends_on_input": True,
+        },
+        "finish_step": finish,
+        "save_checkpoint": checkpoint,
+        "append_log": {"step": "build/wheel", "stream": "stdout", "text": "building\n"},
+        "record_decision": decision,
+        "record_discovery": discovery,
+        "propose_card": {
+            k: v
+            for k, v in card.items()
+            if k
+            in {"title", "description", "priority", "labels", "requires", "depends_on", "inputs"}
+        },
+        "complete_attempt": {
+            "summary": "all done",
+            "result": {"ok": True},
+            "evidence": [
+                {"criterion": "1", "met": True, "detail": "see log", "artifact": side.artifact}
+            ],
+        },
+        "fail_attempt": {"error": "no disk", "lesson": "clean first", "retryable": True},
+        "block_attempt": {"reason": "need a key", "question": "Which?", "options": ["a", "b"]},
+        "release_attempt": {
+            "summary": "half done",
+            "next_step": "the rest",
+            "reason": "rate_limited",
+            "retry_after_seconds": 5,
+        },
+        "salvage_attempt": {"summary": "what I had", "workspace": workspace, "artifacts": files},
+        "create_artifact": b"some bytes",
+    }
+    return bodies.get(name)
+
+
+def state_digest() -> str:
+    """Return a digest of every row of every table, but for when a token was last used."""
+    digest = hashlib.sha256()
+    quoted = connection.ops.quote_name
+    with connection.cursor() as cursor:
+        for table, columns in _columns().items():
+            names = ", ".join(map(quoted, columns))
+            cursor.execute(f"SELECT {names} FROM {quoted(table)}")
+            digest.update(table.encode())
+            for row in sorted(repr(row) for row in cursor.fetchall()):
+                digest.update(row.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+@cache
+def _columns() -> dict[str, list[str]]:
+    with connection.cursor() as cursor:
+        tables = sorted(connection.introspection.table_names(cursor))
+        return {
+            table: [
+                column.name
+                for column in connection.introspection.get_table_description(cursor, table)
+                if column.name != "last_used_at"
+            ]
+            for table in tables
+        }
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undo what happens inside, so that many calls can start from one world."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import datetime as dt
+from uuid import uuid4
+
+import pytest
+
+from events.models import Event
+from goals import memory
+from goals.models import Amendment, Criterion, Decision, Evidence, Goal
+from kernel.errors import Invalid, NotFound, Stale, TransitionRefused
+from tests.factories import make_board, make_goal, now_is
+
+pytestmark = pytest.mark.django_db
+ANN = "user:ann"
+
+
+@pytest.fixture
+def board():
+    return make_board()
+
+
+@pytest.fixture
+def goal(board):
+    return make_goal(board, intent="fast", criteria=["under 3 ms", "no lost write"])
+
+
+def standing(goal: Goal) -> list[tuple[int, str, bool | None]]:
+    rows = goal.criteria.filter(retired_at=None).order_by("number")
+    return [(c.number, c.text, c.met) for c in rows]
+
+
+# ── what is asked for ────────────────────────────────────────────────────────────────────
+
+
+def test_a_new_goal_is_active_and_its_criteria_are_numbered(goal):
+    assert goal.status == "active"
+    assert standing(goal) == [(1, "under 3 ms", None), (2, "no lost write", None)]
+
+
+def test_changing_what_an_active_goal_asks_for_is_an_amendment(goal):
+    memory.edit(goal.pk, ANN, {"intent": "fast and small"})
+    amendment = Amendment.objects.get()
+    assert (amendment.number, amendment.before["intent"]) == (1, "fast")
+    assert amendment.after["intent"] == "fast and small"
+    assert Event.objects.filter(kind="goal.amended").count() == 1
+
+
+@pytest.mark.parametrize("changes", [{"budgets": {"usd": 1}}, {"intent": "fast"}])
+def test_what_asks_for_nothing_new_is_no_amendment(goal, changes):
+    memory.edit(goal.pk, ANN, changes)
+    assert not Amendment.objects.exists()
+
+
+def test_a_goal_that_is_over_is_edited_without_amendment(goal):
+    memory.edit(goal.pk, ANN, {"status": "achieved"})
+    memory.edit(goal.pk, ANN, {"intent": "x"})
+    assert not Amendment.objects.exists()
+
+
+def test_amendments_since_a_moment_say_what_changed(goal):
+    then = dt.datetime.now(dt.UTC)
+    assert memory.amendments_since(goal.pk, then) == []
+    memory.edit(goal.pk, ANN, {"intent": "x", "criteria": [{"text": "y"}]})
+    (notice,) = memory.amendments_since(goal.pk, then)
+    assert notice["changed"] == ["criteria", "intent"]
+
+
+def test_an_edit_of_an_old_version_is_refused(goal):
+    memory.edit(goal.pk, ANN, {"title": "New"}, expected_version=1)
+    with pytest.raises(Stale):
+        memory.edit(goal.pk, ANN, {"title": "Newer"}, expected_version=1)
+    assert now_is(goal).title == "New"
+
+
+def test_a_criterion_that_stays_keeps_number_and_evidence(goal):
+    memory.record_evidence(goal.pk, [{"criterion": 2, "met": True}], actor=ANN)
+    memory.edit(goal.pk, ANN, {"criteria": [{"text": "small"}, {"text": "no lost write"}]})
+    assert standing(goal) == [(2, "no lost write", True), (3, "small", None)]
+    assert Criterion.objects.get(number=1).retired_at is not None
+
+
+def test_criteria_with_one_text_are_told_apart(board):
+    goal = make_goal(board, criteria=["green", "green"])
+    memory.edit(goal.pk, ANN, {"criteria": [{"text": "green"}, {"text": "green", "check": "x"}]})
+    assert standing(goal) == [(1, "green", None), (2, "green", None)]
+    memory.edit(goal.pk, ANN, {"criteria": [{"text": "green"}]})
+    assert standing(goal) == [(1, "green", None)]
+
+
+def test_goals_nest_on_one_board_without_a_circle(board, goal):
+    child = make_goal(board, parent=goal)
+    grandchild = make_goal(board, parent=child)
+    for parent in (goal, grandchild):
+        with pytest.raises(Invalid):
+            memory.edit(goal.pk, ANN, {"parent": parent})
+    with pytest.raises(Invalid):
+        memory.edit(child.pk, ANN, {"parent": make_goal()})
+    with pytest.raises(Invalid):
+        make_goal(make_board(), parent=goal)
+
+
+def test_a_circle_that_two_edits_closed_does_not_hold_up_a_third(board, goal):
+    other = make_goal(board, parent=goal)
+    Goal.objects.filter(pk=goal.pk).update(parent=other)
+    third = make_goal(board)
+    assert memory.edit(third.pk, ANN, {"parent": goal}).parent == goal
+
+
+# ── evidence ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_evidence_names_its_criterion_by_id_number_or_text(goal):
+    first, second = goal.criteria.order_by("number")
+    for name in (first.pk, str(first.pk), 1, "1", "under 3 ms"):
+        memory.record_evidence(goal.pk, [{"criterion": name, "met": True}], actor=ANN)
+    assert Evidence.objects.filter(criterion=first).count() == 5
+    assert now_is(second).met is None
+
+
+def test_the_newest_evidence_decides_and_the_old_stays(goal):
+    for met in (True, False):
+        memory.record_evidence(goal.pk, [{"criterion": 1, "met": met, "detail": "x"}], actor=ANN)
+    assert standing(goal)[0][2] is False
+    assert Evidence.objects.count() == 2
+
+
+def test_of_two_entries_for_one_criterion_the_last_decides(goal):
+    entries = [{"criterion": 1, "met": True}, {"criterion": 1, "met": False}]
+    memory.record_evidence(goal.pk, entries, actor=ANN)
+    assert standing(goal)[0][2] is False
+
+
+def test_evidence_for_what_nobody_asked_is_refused(goal):
+    with pytest.raises(Invalid) as refusal:
+        memory.record_evidence(
+            goal.pk, [{"criterion": 1, "met": True}, {"criterion": 9, "met": True}], actor=ANN
+        )
+    assert list(refusal.value.errors) == ["evidence[1].criterion"]
+    with pytest.raises(Invalid):
+        memory.record_evidence(None, [{"criterion": 1, "met": True}], actor=ANN)
+
+
+# ── decisions and discoveries ────────────────────────────────────────────────────────────
+
+
+def decide(goal, **fields):
+    return memory.decide(goal.board_id, goal.pk, ANN, **{"title": "use a queue", **fields})
+
+
+def test_a_decision_is_in_force_until_another_supersedes_it(goal):
+    first = decide(goal)
+    second = decide(goal, title="use a table", supersedes=first.pk)
+    assert list(Decision.objects.filter(superseded_by=None)) == [second]
+    assert now_is(first).superseded_by == second
+
+
+def test_only_a_decision_in_force_on_the_same_goal_is_superseded(board, goal):
+    old = decide(goal)
+    decide(goal, supersedes=old.pk)
+    elsewhere = decide(make_goal(board))
+    for wrong in (old.pk, elsewhere.pk, uuid4()):
+        with pytest.raises(Invalid):
+            decide(goal, supersedes=wrong)
+    assert Decision.objects.count() == 3
+
+
+def test_a_card_without_goal_remembers_by_itself(board):
+    card_id = uuid4()
+    first = memory.decide(board.pk, None, ANN, title="a", card_id=card_id)
+    memory.decide(board.pk, None, ANN, title="b", card_id=card_id, supersedes=first.pk)
+    with pytest.raises(Invalid):
+        memory.decide(board.pk, None, ANN, title="c", card_id=uuid4(), supersedes=first.pk)
+
+
+def test_a_discovery_is_open_until_it_is_resolved_once(goal):
+    found = memory.discover(goal.board_id, goal.pk, ANN, kind="fact", title="it is slow")
+    assert (found.status, found.severity) == ("open", "medium")
+    done = memory.resolve(found.pk, ANN, "added an index")
+    assert (done.status, done.resolution) == ("resolved", "added an index")
+    with pytest.raises(TransitionRefused):
+        memory.resolve(found.pk, ANN)
+    with pytest.raises(NotFound):
+        memory.resolve(uuid4(), ANN)
+    assert Event.objects.filter(kind="discovery.resolved").count() == 1
+
+
+# ── dead ends ────────────────────────────────────────────────────────────────────────────
+
+
+def test_approaches_look_alike_by_their_words_whatever_their_order():
+    earlier = [
+        {"number": n, "approach": text, "error": "e", "lesson": "l"}
+        for n, text in enumerate(
+            ["add an index on the orders table", "rewrite it in another language", ""], start=1
+        )
+    ]
+    (alike,) = memory.look_alikes("on the orders table, add an Index!", earlier)
+    assert (alike["attempt"], alike["similarity"]) == (1, 1.0)
+    assert memory.look_alikes("cache the answer", earlier) == []
