@@ -1,0 +1,145 @@
+"""What the API takes and gives about steps, checkpoints and artifacts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from checkpoints.models import Checkpoint, Step
+from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
+from goals.api.contracts import DecisionIn, DiscoveryIn
+
+MAX_TEXT = 200_000
+KEY_CHARS = r"^[A-Za-z0-9._:@/-]{1,200}$"
+KEY_SHAPE = "must be 1 to 200 of the characters A-Z a-z 0-9 . _ : @ / and -."
+MAX_COUNT = 2**31 - 1
+
+
+class Key(Shaped):
+    """A step's or checkpoint's key."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(KEY_CHARS, KEY_SHAPE, **options)
+
+
+class UsageIn(Body):
+    input_tokens = serializers.IntegerField(
+        min_value=0, max_value=2**53, required=False, allow_null=True
+    )
+    output_tokens = serializers.IntegerField(
+        min_value=0, max_value=2**53, required=False, allow_null=True
+    )
+    cost_usd = serializers.DecimalField(
+        max_digits=12, decimal_places=6, min_value=0, required=False, allow_null=True
+    )
+    model = Line(100)
+
+
+class TestsIn(Body):
+    passed = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
+    failed = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
+    skipped = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
+    failing = Words(max_items=1000, max_chars=500)
+
+
+class WorkspaceIn(Body):
+    commit = Line(64)
+    tree = Line(64)
+    base = Line(64)
+    changed_files = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
+    additions = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
+    deletions = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
+    skipped = Words(max_items=1000, max_chars=1000)
+
+
+class ArtifactRefIn(Body):
+    name = Line(500, required=True)
+    sha256 = Shaped(r"^[0-9a-f]{64}$", "must be 64 lower-case hexadecimal digits.")
+
+
+class CheckpointIn(Body):
+    key = Key(required=False, allow_null=True)
+    summary = Text(MAX_TEXT, required=True)
+    next_step = Text(MAX_TEXT)
+    state = JSONValue(1024 * 1024)
+    tests = TestsIn(required=False, allow_null=True)
+    workspace = WorkspaceIn(required=False, allow_null=True)
+    artifacts = ArtifactRefIn(many=True, required=False, max_length=200)
+    decisions = DecisionIn(many=True, required=False, max_length=50)
+    discoveries = DiscoveryIn(many=True, required=False, max_length=50)
+
+
+class SalvageIn(Body):
+    summary = Text(MAX_TEXT, required=True)
+    workspace = WorkspaceIn(required=False, allow_null=True)
+    artifacts = ArtifactRefIn(many=True, required=False, max_length=200)
+
+
+class FinishIn(Body):
+    status = serializers.ChoiceField(["succeeded", "failed"])
+    result = JSONValue(1024 * 1024)
+    error = Text(MAX_TEXT)
+    usage = UsageIn(required=False, allow_null=True)
+    checkpoint = CheckpointIn(required=False, allow_null=True)
+
+
+class StepIn(FinishIn):
+    key = Key()
+    status = serializers.ChoiceField(["succeeded", "failed"], required=False, allow_null=True)
+    title = Line(300)
+    kind = Line(40)
+    input = JSONValue()
+    depends_on_input = serializers.BooleanField(required=False)
+
+
+class LogIn(Body):
+    step = Key(required=False, allow_null=True)
+    stream = serializers.ChoiceField(["stdout", "stderr", "log"])
+    text = Text(1_000_000, required=True, allow_blank=True)
+
+
+class StepUsageOut(serializers.Serializer[Step]):
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cost_usd = serializers.DecimalField(max_digits=14, decimal_places=6)
+    model = serializers.CharField()
+
+
+class StepOut(serializers.Serializer[Step]):
+    id = serializers.IntegerField()
+    card = serializers.UUIDField(source="card_id")
+    attempt = serializers.UUIDField(source="attempt_id")
+    line = serializers.IntegerField()
+    number = serializers.IntegerField()
+    key = serializers.CharField()
+    title = serializers.CharField()
+    kind = serializers.CharField()
+    status = serializers.CharField()
+    in_doubt = serializers.BooleanField()
+    superseded = serializers.BooleanField()
+    input = serializers.JSONField(allow_null=True)
+    result = serializers.JSONField(allow_null=True)
+    error = serializers.CharField()
+    usage = StepUsageOut(source="*")
+    started_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class CheckpointOut(serializers.Serializer[Checkpoint]):
+    id = serializers.UUIDField()
+    card = serializers.UUIDField(source="card_id")
+    attempt = serializers.UUIDField(source="attempt_id")
+    line = serializers.IntegerField()
+    number = serializers.IntegerField()
+    parent = serializers.UUIDField(source="parent_id", allow_null=True)
+    after_step = serializers.IntegerField()
+    key = serializers.CharField()
+    summary = serializers.CharField()
+    next_step = serializers.CharField()
+    state = serializers.JSONField(allow_null=True)
+    tests = serializers.JSONField(allow_null=True)
+    workspace = serializers.JSONField(allow_null=True)
+    artifacts = serializers.JSONField()
+    digest = serializers.CharField()
+    at = serializers.DateTimeField()

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from checkpoints.api import views
+
+urlpatterns = [
+    path("cards/<str:card>/steps", views.StepsView.as_view(), name="card-steps"),
+    path("cards/<str:card>/checkpoints", views.CheckpointsView.as_view(), name="checkpoints"),
+    path(
+        "cards/<str:card>/checkpoints/<int:number>",
+        views.CheckpointView.as_view(),
+        name="checkpoint",
+    ),
+    path("cards/<str:card>/briefing", views.BriefingView.as_view(), name="card-briefing"),
+    path("artifacts", views.ArtifactsView.as_view(), name="artifacts"),
+    path("artifacts/<str:sha256>", views.ArtifactView.as_view(), name="artifact"),
+]

@@ -1,0 +1,201 @@
+"""Steps, checkpoints, briefings and artifacts over REST."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.http import FileResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from boards import lookup
+from boards.api.views import LIST
+from checkpoints import artifacts, briefing
+from checkpoints.api import contracts as c
+from checkpoints.models import Checkpoint, Step
+from events.endpoint import Endpoint, listed, page
+from events.receipts import Answer
+from kernel.errors import DomainError, Invalid, Malformed, NotFound
+
+
+class StepsView(Endpoint):
+    """Every try at every step of a card, newest first."""
+
+    @extend_schema(operation_id="list_steps", parameters=LIST, responses=listed(c.StepOut))
+    def get(self, request: Request, card: str) -> Response:
+        rows = Step.objects.filter(card=lookup.card(self.principal, card))
+        return self.respond(
+            page(request, rows, lambda s: c.StepOut(s, many=True).data, order="-number")
+        )
+
+
+class CheckpointsView(Endpoint):
+    """The checkpoints of a card, newest first."""
+
+    @extend_schema(
+        operation_id="list_checkpoints", parameters=LIST, responses=listed(c.CheckpointOut)
+    )
+    def get(self, request: Request, card: str) -> Response:
+        rows = Checkpoint.objects.filter(card=lookup.card(self.principal, card))
+        return self.respond(
+            page(request, rows, lambda p: c.CheckpointOut(p, many=True).data, order="-number")
+        )
+
+
+class CheckpointView(Endpoint):
+    """One checkpoint, whole."""
+
+    @extend_schema(operation_id="get_checkpoint", responses=c.CheckpointOut)
+    def get(self, request: Request, card: str, number: int) -> Response:
+        found = Checkpoint.objects.filter(
+            card=lookup.card(self.principal, card), number=number
+        ).first()
+        if found is None:
+            raise NotFound(f"The card has no checkpoint {number}.")
+        return self.respond(Answer(200, c.CheckpointOut(found).data))
+
+
+_AGES = re.compile(r"\d+ ?(?:s|sec|min|h|d|days?|hours?|minutes?|seconds?)\b[^,.;()\n]{0,20}? ago")
+
+
+class BriefingView(Endpoint):
+    """What the next worker will be told."""
+
+    @extend_schema(
+        operation_id="get_briefing",
+        parameters=[OpenApiParameter("max_tokens", int, description="200 to 50000, else 4000.")],
+        responses={200: dict},
+    )
+    def get(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card)
+        built = briefing.build(found, max_tokens=max_tokens(request))
+        # What it says decides, not how long ago: ages alone make no other briefing.
+        said = _AGES.sub("ago", built.markdown)
+        tag = f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"'
+        if request.headers.get("If-None-Match") == tag:
+            return Response(status=304, headers={"ETag": tag})
+        body = {
+            "markdown": built.markdown,
+            "tokens": built.tokens,
+            "sections": list(built.sections),
+            "omitted": list(built.omitted),
+        }
+        return self.respond(Answer(200, body, headers={"ETag": tag}))
+
+
+def max_tokens(request: Request) -> int:
+    """Return the briefing budget asked for. Raises Invalid."""
+    raw = request.query_params.get("max_tokens", "4000")
+    if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not 200 <= int(raw) <= 50_000:
+        raise Invalid.field("max_tokens", "must be a whole number from 200 to 50000.")
+    return int(raw)
+
+
+class _Raw(BaseParser):
+    """Leaves the body unread: an artifact is stored as it streams in."""
+
+    media_type = "*/*"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        return stream
+
+
+class TooLarge(DomainError):
+    code = "too_large"
+    status = 413
+    title = "Too large"
+
+
+class ArtifactsView(Endpoint):
+    """Keep a file by its content."""
+
+    parser_classes = (_Raw,)
+    keeps_receipts = False  # the content is its own key
+
+    @extend_schema(
+        operation_id="create_artifact",
+        request={"application/octet-stream": OpenApiTypes.BINARY},
+        responses={200: dict, 201: dict},
+        parameters=[
+            OpenApiParameter(
+                "Digest", str, OpenApiParameter.HEADER, description="sha-256=<base64 or hex>"
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        expected = _expected(request.headers.get("Digest"))
+        length = int(request.headers.get("Content-Length") or 0)
+        if length > settings.MAX_ARTIFACT_BYTES:
+            raise TooLarge(f"An artifact has at most {settings.MAX_ARTIFACT_BYTES} bytes.")
+        artifact, created = artifacts.store(
+            _chunks(request._request),
+            content_type=_media_type(request.headers.get("Content-Type")),
+            expected_sha256=expected,
+            principal=self.principal.key,
+        )
+        body = {
+            "sha256": artifact.pk,
+            "size_bytes": artifact.size_bytes,
+            "content_type": artifact.content_type,
+        }
+        return self.respond(Answer(201 if created else 200, body))
+
+
+class ArtifactView(Endpoint):
+    """One artifact's content, always as a download."""
+
+    @extend_schema(
+        operation_id="get_artifact",
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, sha256: str) -> Any:
+        artifact = artifacts.readable(sha256, self.principal)
+        response = FileResponse(
+            artifacts.path_of(artifact.pk).open("rb"),
+            as_attachment=True,
+            filename=artifact.pk,
+            content_type="application/octet-stream",
+        )
+        response["X-Content-Type-Options"] = "nosniff"
+        response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+        response["Cache-Control"] = "private, immutable, max-age=31536000"
+        return response
+
+
+def _media_type(header: str | None) -> str:
+    text = (header or "").split(";")[0].strip().lower()
+    plain = text.isascii() and text.isprintable() and 0 < len(text) <= 200
+    return text if plain else "application/octet-stream"
+
+
+def _expected(header: str | None) -> str | None:
+    """Return the digest announced by ``Digest: sha-256=…``, base64 as in RFC 3230, or hex."""
+    if header is None:
+        return None
+    name, _, value = header.partition("=")
+    value = value.strip()
+    if name.strip().lower() != "sha-256" or not value:
+        raise Malformed("Digest must be sha-256=<base64>.")
+    if len(value) == 64 and all(d in "0123456789abcdefABCDEF" for d in value):
+        return value.lower()
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed("Digest must be sha-256=<base64>.") from None
+    if len(raw) != 32:
+        raise Malformed("Digest must be sha-256=<base64> of 32 bytes.")
+    return raw.hex()
+
+
+def _chunks(request: Any) -> Iterator[bytes]:
+    while chunk := request.read(1 << 20):
+        yield chunk

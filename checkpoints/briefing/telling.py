@@ -1,0 +1,482 @@
+"""What is told under each heading, from the facts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from boards.models import Attempt, Message
+from checkpoints.briefing.facts import MANY, Facts, Row, as_json
+from checkpoints.briefing.packing import Item, Section, Text
+from checkpoints.briefing.quoting import Excerpt, age, inline
+
+Status = Attempt.Status
+
+#: Words that differ from one attempt to the next although the failure is the same.
+_VARYING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{7,}|\d+")
+
+
+def sections(facts: Facts, now: datetime) -> list[Section]:
+    """Return everything there is to tell, in the order in which it is read."""
+    told = [
+        _goal(facts),
+        _criteria(facts, now),
+        _card(facts),
+        _said(facts, now),
+        _stands(facts, now),
+        _next(facts, now),
+        _doubts(facts, now),
+        _decisions(facts, now),
+        _discoveries(facts, now),
+        _tried(facts, now),
+        _parents(facts, now),
+    ]
+    return [section for section in told if section is not None]
+
+
+def older_attempts(facts: Facts) -> int:
+    """Return how many attempts lie further back than was looked."""
+    return max(0, int(facts.card["fence"]) - len(facts.attempts))
+
+
+# ── what is asked ────────────────────────────────────────────────────────────────────────
+
+
+def _goal(facts: Facts) -> Section | None:
+    card = facts.card
+    if card["goal_id"] is None:
+        return None
+    author = card["goal_author"]
+    intent = card["intent"]
+    items = [Item(f"{card['goal_status'].title()}: {inline(card['goal_title'])}")]
+    if intent:
+        items[0].texts.append(Text(intent, author, "the goal's intent", trusted=True))
+    items += [Item(f"- Constraint: {inline(c)}") for c in _constraints(card["goal_constraints"])]
+    return Section(
+        title="Goal",
+        what="constraints",
+        weight=13,
+        floor=50,
+        importance=6,
+        items=items,
+        fetch=_goal_path(facts),
+        listed=False,
+    )
+
+
+def _constraints(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [f"{key}: {_shown(child)}" for key, child in value.items()]
+    listed = value if isinstance(value, list) else [value] if value else []
+    return [_shown(c) for c in listed]
+
+
+def _criteria(facts: Facts, now: datetime) -> Section | None:
+    word = {True: "met", False: "NOT met", None: "open"}
+    items = []
+    for c in sorted(facts.criteria, key=lambda c: (c["met"] is True, c["number"])):
+        check = c["check"]
+        line = f"- {c['number']}. [{word[c['met']]}] {inline(_whole(c['text']))}"
+        if check:
+            line += f" (check: `{inline(_whole(check)).replace('`', chr(39))}`)"
+        item = Item(line)
+        if c["shown_at"] is not None:
+            item.line += f" — shown {age(c['shown_at'], now)}"
+            if detail := c["evidence"]:
+                item.texts.append(Text(detail, c["shown_by"], "evidence", aside=True))
+        items.append(item)
+    return Section(
+        title="Done means",
+        what="criteria",
+        weight=10,
+        floor=60,
+        importance=5,
+        items=items,
+        total=facts.card["criteria_count"],
+        fetch=_goal_path(facts),
+    )
+
+
+def _card(facts: Facts) -> Section:
+    card = facts.card
+    used = f"{card['failures']} of the {card['max_attempts']} failures it may have"
+    line = (
+        f"State {card['state']}{', paused' if card['paused'] else ''}; priority "
+        f"{card['priority']} (0 urgent, 4 none); {card['fence']} attempts so far, {used}."
+    )
+    if card["labels"]:
+        line += f" Labels: {inline(', '.join(map(str, card['labels'])))}."
+    if card["due_at"]:
+        line += f" Due {card['due_at']:%Y-%m-%d %H:%M} UTC."
+    if card["review_required"]:
+        line += " A person reviews the result."
+    item = Item(line)
+    author, trusted = card["created_by"], not card["created_by"].startswith("worker:")
+    if description := card["description"]:
+        item.texts.append(Text(description, author, "the description", trusted=trusted))
+    inputs = as_json(card["inputs"])
+    if inputs and inputs.head != "{}":
+        item.texts.append(Text(inputs, author, "inputs", trusted=trusted, label="Inputs:"))
+    if card["blocked_reason"]:
+        reason = Excerpt(card["blocked_reason"])
+        item.texts.append(
+            Text(reason, "this card", "the reason", label="Blocked because:", aside=True)
+        )
+    return Section(
+        title="This card",
+        what="parts of the card",
+        weight=14,
+        floor=60,
+        importance=7,
+        items=[item],
+        fetch=f"GET /cards/{card['key']}",
+        listed=False,
+    )
+
+
+def _said(facts: Facts, now: datetime) -> Section | None:
+    """What people said last: answers and reviews first, then questions still open, then notes."""
+    items = []
+    for m in facts.messages:
+        person = m["actor"].startswith("user:")
+        said = Text(m["text"], m["actor"], "messages", trusted=person)
+        texts = [said]
+        if m["kind"] == Message.Kind.ANSWER and m["asker"]:
+            question = Text(m["question"], m["asker"], "questions", label="To:")
+            texts = [question, said]
+        name = {
+            Message.Kind.ANSWER: "Answer",
+            Message.Kind.REVIEW: "Sent back by a reviewer",
+            Message.Kind.QUESTION: "Asked, not answered yet",
+        }.get(m["kind"], "Note")
+        items.append(Item(f"- {name}, {age(m['at'], now)}:", texts))
+    return Section(
+        title="What people said",
+        what="messages",
+        weight=11,
+        floor=60,
+        importance=4,
+        items=items,
+        total=min(facts.card["messages_count"], MANY),
+        fetch=f"GET /cards/{facts.card['key']}/messages",
+    )
+
+
+# ── where it stands ──────────────────────────────────────────────────────────────────────
+
+
+def _handover(facts: Facts) -> Row | None:
+    """The newest attempt that handed over, unless a checkpoint was saved by a later one."""
+    since = facts.head["attempt"] if facts.head else 0
+    for a in facts.attempts:
+        if a["number"] < since:
+            break
+        if a["status"] == Status.RELEASED and a["reason"] != "blocked":
+            return a if a["outcome"] or a["next_step"] else None
+    return None
+
+
+def _stands(facts: Facts, now: datetime) -> Section:
+    items = []
+    handover, head = _handover(facts), facts.head
+    if handover is not None and (outcome := handover["outcome"]):
+        items.append(
+            Item(
+                f"Attempt {handover['number']} handed over {age(handover['finished_at'], now)}:",
+                [Text(outcome, _worker(handover), "the handover")],
+            )
+        )
+    recorded = facts.attempts[0]["steps_recorded"] if facts.attempts else 0
+    if head is None:
+        start = "Go on from these." if recorded else "Start from the beginning."
+        items.append(Item(f"No checkpoint yet; {recorded} steps recorded. {start}"))
+    else:
+        items.append(
+            Item(
+                f"Checkpoint C{head['number']} by attempt {head['attempt']}, after step "
+                f"{head['after_step']}, {age(head['at'], now)}; {recorded} steps recorded.",
+                [_text(head, "summary", "the checkpoint's summary", "Done:")],
+            )
+        )
+        items += [Item(line) for line in (_tests(head), _workspace(head), _files(head)) if line]
+    if steps := _steps(facts):
+        items.append(steps)
+    if head is not None and (state := as_json(head["state"])):
+        label = "State, as saved:"
+        items.append(Item("", [Text(state, _worker(head), "the checkpoint's state", label=label)]))
+    number = f"/{head['number']}" if head else ""
+    return Section(
+        title="Where it stands",
+        what="parts of the checkpoint",
+        weight=15,
+        floor=70,
+        importance=2,
+        items=items,
+        fetch=f"GET /cards/{facts.card['key']}/checkpoints{number}",
+        listed=False,
+    )
+
+
+def _tests(head: Row) -> str:
+    tests = head["tests"]
+    if not isinstance(tests, dict):
+        return ""
+    counts = ", ".join(
+        f"{inline(tests[name], 8)} {name}"
+        for name in ("passed", "failed", "skipped")
+        if tests.get(name) is not None
+    )
+    failing = tests.get("failing")
+    names = failing if isinstance(failing, list) else []
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    list_of = ", ".join(f"`{inline(n, 24).replace('`', chr(39))}`" for n in names[:8])
+    return f"Tests: {counts or 'no counts'}." + (f" Failing: {list_of}{more}." if names else "")
+
+
+def _workspace(head: Row) -> str:
+    space = head["workspace"]
+    if not isinstance(space, dict):
+        return ""
+    said = []
+    if space.get("commit"):
+        said.append(f"commit {inline(space['commit'], 40)}")
+    if space.get("base"):
+        said.append(f"on {inline(space['base'], 40)}")
+    changed = space.get("changed_files")
+    if changed is not None:
+        said.append(
+            f"{inline(_count(changed), 8)} files changed, +{inline(space.get('additions', 0), 8)}"
+            f" -{inline(space.get('deletions', 0), 8)}"
+        )
+    return f"Workspace: {', '.join(said)}." if said else ""
+
+
+def _count(value: Any) -> Any:
+    return len(value) if isinstance(value, list | dict) else value
+
+
+def _files(head: Row) -> str:
+    try:
+        listed = json.loads(_whole(head["artifacts"]) or "[]")
+    except ValueError:
+        return "Artifacts: many."
+    named = [a for a in listed if isinstance(a, dict)]
+    if not named:
+        return ""
+    some = ", ".join(
+        f"{inline(a.get('name'), 16)} ({inline(a.get('sha256'), 40)})" for a in named[:6]
+    )
+    return f"Artifacts: {some}" + (f" and {len(named) - 6} more." if len(named) > 6 else ".")
+
+
+def _steps(facts: Facts) -> Item | None:
+    """The newest steps, and how the last one failed unless it has succeeded since."""
+    if not facts.steps:
+        return None
+    done = [f"`{s['key']}`" for s in facts.steps if s["status"] == "succeeded"][:8]
+    item = Item(f"Newest recorded steps: {', '.join(done)}." if done else "No step has succeeded.")
+    newest = facts.steps[0]
+    if newest["status"] == "failed":
+        item.line += f" The last one, `{newest['key']}`, failed."
+        if error := newest["error"]:
+            item.texts.append(Text(error, _worker(newest), "the last step's error"))
+    return item
+
+
+def _next(facts: Facts, now: datetime) -> Section | None:
+    items = []
+    handover, head = _handover(facts), facts.head
+    told: set[str] = set()
+    for row, whose in (
+        (handover, f"attempt {handover['number']}" if handover else ""),
+        (head, f"checkpoint C{head['number']}" if head else ""),
+    ):
+        step = row["next_step"] if row else Excerpt("")
+        if row and step and _whole(step) not in told:
+            told.add(_whole(step))
+            text = Text(step, _worker(row), "the next step")
+            items.append(Item(f"By {whose}:", [text]))
+    review = next((m for m in facts.messages if m["kind"] == Message.Kind.REVIEW), None)
+    if review is not None and (head is None or review["at"] > head["at"]):
+        items.insert(0, Item("First mend what the reviewer sent the card back for."))
+    if not items:
+        return None
+    return Section(
+        title="Next step",
+        what="next steps",
+        weight=9,
+        floor=90,
+        importance=1,
+        items=items,
+        fetch=f"GET /cards/{facts.card['key']}/checkpoints",
+        listed=False,
+    )
+
+
+def _doubts(facts: Facts, now: datetime) -> Section:
+    items = []
+    for s in facts.doubts:
+        title = f" {_said_inline(s['title'], 30)}" if s["title"] else ""
+        begun = f"begun by attempt {s['attempt']}, {age(s['started_at'], now)}"
+        items.append(Item(f"- `{s['key']}`{title}, {begun}"))
+    return Section(
+        title="Steps in doubt",
+        what="steps in doubt",
+        weight=5,
+        floor=70,
+        importance=3,
+        items=items,
+        total=facts.card["doubts_count"],
+        fetch=f"GET /cards/{facts.card['key']}/steps",
+        lead="Begun, and never said how they ended. Look what they did before doing them again.",
+    )
+
+
+# ── what is known ────────────────────────────────────────────────────────────────────────
+
+
+def _decisions(facts: Facts, now: datetime) -> Section:
+    items = []
+    for d in facts.decisions:
+        why = d["rationale"]
+        texts = [Text(why, d["actor"], "rationales", aside=True)] if why else []
+        items.append(Item(f"- {_said_inline(d['title'])}, {age(d['at'], now)}", texts))
+    return Section(
+        title="Decisions in force",
+        what="decisions in force",
+        weight=11,
+        floor=50,
+        importance=8,
+        items=items,
+        total=facts.card["decisions_count"],
+        fetch=_memory_path(facts, "decisions"),
+    )
+
+
+def _discoveries(facts: Facts, now: datetime) -> Section:
+    return Section(
+        title="Open discoveries",
+        what="open discoveries",
+        weight=8,
+        floor=40,
+        importance=10,
+        items=[_discovery(d, now) for d in facts.discoveries],
+        total=facts.card["discoveries_count"],
+        fetch=_memory_path(facts, "discoveries"),
+    )
+
+
+def _discovery(d: Row, now: datetime) -> Item:
+    detail = d["detail"]
+    kind = f"{d['severity']} {d['kind'].replace('_', ' ')}"
+    texts = [Text(detail, d["actor"], "discoveries' details", aside=True)] if detail else []
+    return Item(f"- [{kind}] {_said_inline(d['title'])}, {age(d['at'], now)}", texts)
+
+
+def _tried(facts: Facts, now: datetime) -> Section:
+    """What failed and why: the same failure once, with how often; and dead ends by name."""
+    items = []
+    for same in _alike(facts.attempts):
+        a = same[0]
+        ended = "expired" if a["status"] == Status.EXPIRED else "failed"
+        if len(same) > 1:
+            who = f"×{len(same)}, attempts {same[-1]['number']} to {a['number']}, the last {ended}"
+        else:
+            who = f"Attempt {a['number']} {ended}"
+        item = Item(f"- {who} {age(a['finished_at'], now)}")
+        for name, label, what in (
+            ("error", "Error:", "errors"),
+            ("approach", "Approach:", "approaches"),
+            ("lesson", "Lesson:", "lessons"),
+        ):
+            if text := a[name]:
+                item.texts.append(Text(text, _worker(a), what, label=label, aside=True))
+        if a["status"] == Status.EXPIRED and not a["error"]:
+            item.line += "; its worker stopped answering"
+        items.append(item)
+    dead_ends = [_discovery(d, now) for d in facts.dead_ends]
+    # By turns, so that many of the one do not hide the other.
+    mixed = [i for pair in zip(items, dead_ends, strict=False) for i in pair]
+    mixed += items[len(dead_ends) :] + dead_ends[len(items) :]
+    return Section(
+        title="Tried and failed, do not repeat",
+        what="failures and dead ends",
+        weight=12,
+        floor=60,
+        importance=9,
+        items=mixed,
+        total=len(items) + facts.card["dead_ends_count"],
+        fetch=f"GET /cards/{facts.card['key']}/attempts",
+    )
+
+
+def _alike(attempts: Iterable[Row]) -> list[list[Row]]:
+    """Return the failed attempts, those with the same failure together, the newest first."""
+    merged: dict[str, list[Row]] = {}
+    for a in attempts:
+        if a["status"] in (Status.FAILED, Status.EXPIRED):
+            words = f"{a['status']} {a['approach'].head} {a['error'].head}"[:400]
+            key = " ".join(_VARYING.sub("#", words.lower()).split())
+            merged.setdefault(key, []).append(a)
+    return list(merged.values())
+
+
+def _parents(facts: Facts, now: datetime) -> Section:
+    items = []
+    for p in facts.parents:
+        item = Item(f"- {p['key']} ({p['state']}) {_said_inline(p['title'])}")
+        if p["finished_at"] is not None:
+            item.line += f", {age(p['finished_at'], now)}"
+            if outcome := p["outcome"]:
+                item.texts.append(Text(outcome, _worker(p), "results of other cards", aside=True))
+            if result := as_json(p["result"]):
+                label = "Result:"
+                item.texts.append(Text(result, _worker(p), "results of other cards", label=label))
+        items.append(item)
+    return Section(
+        title="Results this card builds on",
+        what="cards it depends on",
+        weight=7,
+        floor=40,
+        importance=11,
+        items=items,
+        total=facts.card["parents_count"],
+        fetch=f"GET /cards/{facts.card['key']}",
+    )
+
+
+# ── words ────────────────────────────────────────────────────────────────────────────────
+
+
+def _goal_path(facts: Facts) -> str:
+    return f"GET /goals/{facts.card['goal_id']}"
+
+
+def _memory_path(facts: Facts, what: str) -> str:
+    if facts.card["goal_id"] is None:
+        return f"search_history {what}"
+    return f"{_goal_path(facts)}/{what}"
+
+
+def _worker(row: Row) -> str:
+    return f"worker:{row['worker']}"
+
+
+def _said_inline(text: str, tokens: int = 80) -> str:
+    """Return somebody else's short text on one line, in quotes that it can't contain."""
+    return "“" + re.sub("[“”]", '"', inline(text, tokens)) + "”"
+
+
+def _text(row: Row, name: str, what: str, label: str = "") -> Text:
+    return Text(row[name], _worker(row), what, label=label)
+
+
+def _whole(text: Excerpt) -> str:
+    return text.head + text.tail
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from boards.models import Attempt, Board, Card
+from kernel.ids import uuid7
+
+
+class Line(models.Model):
+    """A stretch of a card's history. Line 1 needs no row; a rewind opens the next one.
+
+    ``origin`` is the checkpoint it starts from: what a worker on the line sees is the line's
+    own steps and checkpoints and, before them, its parent's up to the origin.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    card = models.ForeignKey(Card, models.CASCADE, related_name="lines")
+    number = models.PositiveIntegerField()
+    parent = models.PositiveIntegerField()
+    origin = models.ForeignKey("Checkpoint", models.RESTRICT, null=True, related_name="+")
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["card", "number"], name="line_number_per_card"),
+            models.CheckConstraint(condition=Q(number__gte=2), name="line_number_from_two"),
+        ]
+
+    def __str__(self) -> str:
+        return f"line {self.number}"
+
+
+class StepQuerySet(models.QuerySet["Step"]):
+    def on_line(self, card_id: UUID, line: int) -> StepQuerySet:
+        """The steps that count on a line: one per key, the newest try."""
+        return self.filter(card_id=card_id, line=line, superseded=False)
+
+
+class Step(models.Model):
+    """One try at a step of a card.
+
+    At most one try per key counts on a line; earlier ones stay as ``superseded`` history. A
+    try that succeeded is never superseded on its line, so its work is never done twice.
+    """
+
+    class Status(models.TextChoices):
+        STARTED = "started"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+
+    id = models.BigAutoField(primary_key=True)
+    card = models.ForeignKey(Card, models.CASCADE, related_name="steps")
+    line = models.PositiveIntegerField(default=1)
+    key = models.CharField(max_length=200)
+    number = models.PositiveIntegerField()
+    attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="steps")
+    kind = models.CharField(max_length=40, blank=True)
+    title = models.CharField(max_length=300, blank=True)
+    status = models.CharField(max_length=16, choices=Status, default=Status.STARTED)
+    superseded = models.BooleanField(default=False)
+    in_doubt = models.BooleanField(default=False)  # an earlier try never said how it ended
+    input = models.JSONField(null=True, blank=True)
+    input_sha256 = models.CharField(max_length=64, blank=True)
+    outcome_sha256 = models.CharField(max_length=64, blank=True)
+    result = models.JSONField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_usd = models.DecimalField(max_digits=14, decimal_places=6, default=0)
+    model = models.CharField(max_length=100, blank=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = StepQuerySet.as_manager()
+
+    if TYPE_CHECKING:
+        card_id: UUID
+        attempt_id: UUID
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["card", "line", "key"],
+                condition=Q(superseded=False),
+                name="one_counting_try_per_step",
+            ),
+            models.UniqueConstraint(fields=["card", "number"], name="step_number_per_card"),
+            models.CheckConstraint(
+                condition=Q(status="started", finished_at=None)
+                | (~Q(status="started") & Q(finished_at__isnull=False)),
+                name="step_finished_iff_not_started",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="succeeded", superseded=True),
+                name="succeeded_step_never_superseded",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["attempt", "number"], name="step_of_attempt"),
+            models.Index(
+                fields=["card", "line", "number"],
+                condition=Q(status="started", superseded=False),
+                name="step_unfinished",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Checkpoint(models.Model):
+    """A recovery point of a card: what is done, what comes next, and the workspace. Immutable.
+
+    ``digest`` covers the content and the parent's digest, so a changed history shows.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    card = models.ForeignKey(Card, models.CASCADE, related_name="checkpoints")
+    line = models.PositiveIntegerField(default=1)
+    number = models.PositiveIntegerField()
+    parent = models.ForeignKey("self", models.RESTRICT, null=True, related_name="children")
+    attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="checkpoints")
+    after_step = models.PositiveIntegerField(default=0)  # newest step number at that moment
+    key = models.CharField(max_length=200, blank=True)
+    summary = models.TextField()
+    next_step = models.TextField(blank=True)
+    state = models.JSONField(null=True, blank=True)
+    tests = models.JSONField(null=True, blank=True)
+    workspace = models.JSONField(null=True, blank=True)
+    artifacts = models.JSONField(default=list, blank=True)
+    digest = models.CharField(max_length=64)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    if TYPE_CHECKING:
+        card_id: UUID
+        attempt_id: UUID
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["card", "number"], name="checkpoint_number_per_card"),
+            models.UniqueConstraint(
+                fields=["card", "line", "key"],
+                condition=~Q(key=""),
+                name="checkpoint_key_per_line",
+            ),
+            models.CheckConstraint(condition=Q(number__gte=1), name="checkpoint_number_from_one"),
+        ]
+        indexes = [models.Index(fields=["card", "line", "-number"], name="checkpoint_head")]
+
+    def __str__(self) -> str:
+        return f"C{self.number}"
+
+
+class Artifact(models.Model):
+    """A file kept by its content, once, however often it is stored."""
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    size_bytes = models.BigIntegerField()
+    content_type = models.CharField(max_length=200, default="application/octet-stream")
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+
+class ArtifactLink(models.Model):
+    """Why an artifact may be read: who uploaded it, or which card of which board holds it."""
+
+    id = models.BigAutoField(primary_key=True)
+    artifact = models.ForeignKey(Artifact, models.CASCADE, related_name="links")
+    principal = models.CharField(max_length=120, blank=True)
+    board = models.ForeignKey(Board, models.CASCADE, null=True, related_name="+")
+    card = models.ForeignKey(Card, models.CASCADE, null=True, related_name="artifact_links")
+    attempt = models.ForeignKey(Attempt, models.CASCADE, null=True, related_name="+")
+    name = models.CharField(max_length=500, blank=True)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(principal="") | Q(board__isnull=False),
+                name="artifact_link_of_somebody",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name or str(self.artifact_id)
+
+
+class LogChunk(models.Model):
+    """A piece of live output, in the order it arrived."""
+
+    id = models.BigAutoField(primary_key=True)
+    attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="log_chunks")
+    step_key = models.CharField(max_length=200, blank=True)
+    stream = models.CharField(max_length=16)
+    text = models.TextField()
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["attempt", "step_key", "id"], name="log_of_step")]
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+
+class Salvage(models.Model):
+    """What a superseded attempt still held when it heard that it was: kept, never merged."""
+
+    id = models.BigAutoField(primary_key=True)
+    attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="salvages")
+    summary = models.TextField()
+    workspace = models.JSONField(null=True, blank=True)
+    artifacts = models.JSONField(default=list, blank=True)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.summary[:80]
+
+
+class Briefing(models.Model):
+    """The exact text some attempt was given, kept by its content."""
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    markdown = models.TextField()
+    tokens = models.PositiveIntegerField()
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.sha256[:12]

@@ -1,0 +1,164 @@
+"""Checkpoints: the points that a card can go on from.
+
+Immutable and numbered per card. Each one's digest covers its content and its parent's digest,
+so a history that was changed afterwards no longer adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from boards import leases
+from boards.models import Attempt, Card
+from checkpoints import artifacts
+from checkpoints.models import Checkpoint, Line, Salvage
+from events import log
+from goals import memory
+from kernel.digests import canonical, sha256
+from kernel.errors import NotFound, StepConflict
+from kernel.tx import transition
+
+CONTENT = ("summary", "next_step", "state", "tests", "workspace", "artifacts")
+
+
+def save(attempt_id: UUID, content: Mapping[str, Any]) -> tuple[Checkpoint, bool]:
+    """Return the checkpoint and whether it is new. Renews the lease; raises LeaseLost.
+
+    A ``key`` makes it idempotent: the same content again returns the first checkpoint, other
+    content is a StepConflict.
+    """
+    with transition():
+        held = leases.hold(attempt_id, add={"checkpoint_number": 1})
+        key = content.get("key") or ""
+        if key:
+            twin = Checkpoint.objects.filter(card_id=held.card_id, line=held.line, key=key).first()
+            if twin is not None:
+                Attempt.objects.filter(pk=attempt_id).update(
+                    checkpoint_number=held.checkpoint_number - 1
+                )
+                if _content(twin) != _normal(content):
+                    raise StepConflict(
+                        f"Checkpoint {key} was saved with other content; the first one stands."
+                    )
+                return twin, False
+        saved = insert(held, content, after_step=held.step_number)
+        log.record(
+            "checkpoint.saved",
+            board_id=held.board_id,
+            subject_id=held.card_id,
+            actor=held.actor,
+            attempt=held.number,
+            checkpoint=saved.number,
+            summary=saved.summary[:300],
+        )
+    return saved, True
+
+
+def insert(held: leases.Hold, content: Mapping[str, Any], *, after_step: int) -> Checkpoint:
+    """Insert the checkpoint whose number the hold gave out, with the memory it carries."""
+    parent = head(held.card_id, held.line)
+    body = _normal(content)
+    checkpoint = Checkpoint.objects.create(
+        card_id=held.card_id,
+        line=held.line,
+        number=held.checkpoint_number,
+        parent_id=parent.pk if parent else None,
+        attempt_id=held.attempt_id,
+        after_step=after_step,
+        key=content.get("key") or "",
+        digest=digest_of(body, parent.digest if parent else ""),
+        at=timezone.now(),
+        **body,
+    )
+    if body["artifacts"]:
+        artifacts.link(held, body["artifacts"])
+    decisions: Sequence[Mapping[str, Any]] = content.get("decisions") or ()
+    discoveries: Sequence[Mapping[str, Any]] = content.get("discoveries") or ()
+    if decisions or discoveries:
+        remember(held, decisions, discoveries)
+    return checkpoint
+
+
+def remember(
+    held: leases.Hold,
+    decisions: Sequence[Mapping[str, Any]] = (),
+    discoveries: Sequence[Mapping[str, Any]] = (),
+) -> list[Any]:
+    """Keep decisions and discoveries of the attempt on its card's goal; return their rows."""
+    goal_id = Card.objects.values_list("goal_id", flat=True).get(pk=held.card_id)
+    origin: dict[str, Any] = {"card_id": held.card_id, "attempt_id": held.attempt_id}
+    kept: list[Any] = [
+        memory.decide(held.board_id, goal_id, held.actor, **origin, **d) for d in decisions
+    ]
+    kept += [
+        memory.discover(held.board_id, goal_id, held.actor, **origin, **d) for d in discoveries
+    ]
+    return kept
+
+
+def record_memory(attempt_id: UUID, **memories: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Keep ``decisions`` or ``discoveries`` and return their rows. Renews the lease; fenced."""
+    with transition():
+        return remember(leases.hold(attempt_id), **memories)
+
+
+def head(card_id: UUID, line: int) -> Checkpoint | None:
+    """Return the checkpoint from which the next attempt on the line goes on."""
+    newest = Checkpoint.objects.filter(card_id=card_id, line=line).order_by("-number").first()
+    if newest is not None or line == 1:
+        return newest
+    opened = Line.objects.select_related("origin").filter(card_id=card_id, number=line).first()
+    return opened.origin if opened else None
+
+
+def digest_of(body: Mapping[str, Any], parent_digest: str) -> str:
+    """Return the digest that a checkpoint with this content under that parent must have."""
+    return sha256(parent_digest.encode(), canonical({k: body[k] for k in CONTENT}))
+
+
+def intact(checkpoint: Checkpoint) -> bool:
+    """True while the stored content still gives the stored digest."""
+    parent = checkpoint.parent.digest if checkpoint.parent else ""
+    return digest_of(_content(checkpoint), parent) == checkpoint.digest
+
+
+def salvage(attempt_id: UUID, content: Mapping[str, Any]) -> Salvage:
+    """Keep what a superseded attempt still holds as an orphan beside it. Changes nothing else."""
+    with transition():
+        attempt = Attempt.objects.filter(pk=attempt_id).first()
+        if attempt is None:
+            raise NotFound("There is no such attempt.")
+        orphan = Salvage.objects.create(
+            attempt=attempt,
+            summary=content["summary"],
+            workspace=content.get("workspace"),
+            artifacts=content.get("artifacts") or [],
+        )
+        log.record(
+            "attempt.salvaged",
+            board_id=attempt.board_id,
+            subject_id=attempt.card_id,
+            actor=attempt.actor,
+            attempt=attempt.number,
+            summary=orphan.summary[:300],
+        )
+    return orphan
+
+
+def _normal(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "summary": content["summary"],
+        "next_step": content.get("next_step") or "",
+        "state": content.get("state"),
+        "tests": content.get("tests"),
+        "workspace": content.get("workspace"),
+        "artifacts": [dict(a) for a in content.get("artifacts") or []],
+    }
+
+
+def _content(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {name: getattr(checkpoint, name) for name in CONTENT}

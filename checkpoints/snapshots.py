@@ -1,0 +1,262 @@
+"""The store of workspace snapshots: one bare git repository per board, apart from everything.
+
+It owns every object it refers to, so clones may come and go. It is written by plumbing alone:
+each workspace brings its private index, so any number of them may snapshot at once, and what
+a killed git leaves behind is a temporary file or a lock in a place only its owner uses.
+
+Contents are byte-exact: attributes that rewrite files on the way in or out are switched off
+here, whatever the workspace's own ``.gitattributes`` say. What a snapshot does not hold:
+ignored files, empty folders, permissions but the executable bit, and what it lists as skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from checkpoints.git import LOCAL_SECONDS, Git, GitFailed, last_words
+
+_ATTRIBUTES = "* -text -eol -crlf -filter -ident -working-tree-encoding\n"
+_PACK_AFTER = 2000  # loose objects
+_SHOWN_SKIPPED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DiffStat:
+    """How much differs between two snapshots. Binary files count as changed, without lines."""
+
+    changed_files: int
+    additions: int
+    deletions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A path that a snapshot leaves out, and why."""
+
+    path: bytes
+    reason: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"path": self.path.decode("utf-8", "backslashreplace"), "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A workspace as it was: ``commit`` brings it back, the counts are measured from ``base``."""
+
+    commit: str
+    tree: str
+    base: str
+    changed_files: int
+    additions: int
+    deletions: int
+    skipped: tuple[Skipped, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the snapshot as a checkpoint's ``workspace``."""
+        return {
+            "commit": self.commit,
+            "tree": self.tree,
+            "base": self.base,
+            "changed_files": self.changed_files,
+            "additions": self.additions,
+            "deletions": self.deletions,
+            "skipped": [item.as_json() for item in self.skipped[:_SHOWN_SKIPPED]],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a snapshot commit says about itself. ``base`` is empty in a base's own commit."""
+
+    base: str = ""
+    repository_commit: str = ""
+    skipped: tuple[Skipped, ...] = ()
+
+    def message(self, summary: str) -> bytes:
+        lines = [" ".join(summary.split())[:200] or "Snapshot", ""]
+        lines += [f"Base: {self.base}"] if self.base else []
+        lines += [f"Repository-Commit: {self.repository_commit}"] if self.repository_commit else []
+        lines += [f"Skipped: {quote_from_bytes(s.path)} {s.reason}" for s in self.skipped]
+        return "\n".join(lines).encode() + b"\n"
+
+    @classmethod
+    def read(cls, commit: bytes) -> Description:
+        """Return what the raw commit object says."""
+        base = repository_commit = ""
+        skipped: list[Skipped] = []
+        for line in commit.partition(b"\n\n")[2].decode("utf-8", "replace").splitlines():
+            name, _, value = line.partition(": ")
+            if name == "Base":
+                base = value
+            elif name == "Repository-Commit":
+                repository_commit = value
+            elif name == "Skipped":
+                path, _, reason = value.partition(" ")
+                skipped.append(Skipped(unquote_to_bytes(path), reason))
+        return cls(base, repository_commit, tuple(skipped))
+
+
+class SnapshotStore:
+    """One board's snapshots, in the bare repository at ``path``; made on first use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.git = Git.with_settings_in(self.path.parent).having(GIT_DIR=str(self.path))
+
+    def make(self) -> None:
+        """Make the repository unless it is there: whole, or not at all."""
+        if (self.path / "HEAD").exists():
+            return
+        draft = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}")
+        plain = Git.with_settings_in(self.path.parent)
+        plain.run("init", "-q", "--bare", "--template=", str(draft), cwd=self.path.parent)
+        (draft / "info").mkdir(exist_ok=True)
+        (draft / "info" / "attributes").write_text(_ATTRIBUTES)
+        try:
+            draft.rename(self.path)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not (self.path / "HEAD").exists():
+                raise
+
+    def run(self, *arguments: str, stdin: bytes = b"", git: Git | None = None) -> bytes:
+        """Return what git printed, run in the store."""
+        return (git or self.git).run(*arguments, cwd=self.path, stdin=stdin)
+
+    def line(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Return the one line that git printed, run in the store."""
+        return self.git.line(*arguments, cwd=self.path, stdin=stdin)
+
+    def has(self, commit: str) -> bool:
+        """Return whether the snapshot can be restored from this store."""
+        if not (self.path / "HEAD").exists():
+            return False
+        with contextlib.suppress(GitFailed):
+            self.run("cat-file", "-e", f"{commit}^{{tree}}")
+            return True
+        return False
+
+    def tree_of(self, commit: str) -> str:
+        """Return the tree of a snapshot."""
+        return self.line("rev-parse", "--verify", "-q", f"{commit}^{{tree}}")
+
+    def describe(self, commit: str) -> Description:
+        """Return what the snapshot says about itself."""
+        return Description.read(self.run("cat-file", "commit", commit))
+
+    def take_over(self, clone: Path, tree: str) -> None:
+        """Copy every object of ``tree`` from a fresh clone into the store, durably.
+
+        One pack, much faster than adding file by file; and nothing is borrowed, so the clone
+        may be deleted. Call it before anything untrusted has run in the clone.
+        """
+        with contextlib.suppress(GitFailed):
+            self.run("cat-file", "-e", f"{tree}^{{tree}}")
+            return
+        source = Git(self.git.settings_file, {}).having(GIT_DIR=str(clone / ".git"))
+        packing = subprocess.Popen(
+            ["git", "pack-objects", "--revs", "--stdout", "-q", "--window=0", "--threads=1"],
+            cwd=clone,
+            env=source.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert packing.stdin is not None
+        assert packing.stdout is not None
+        assert packing.stderr is not None
+        try:
+            packing.stdin.write(f"{tree}\n".encode())
+            packing.stdin.close()
+            unpacking = subprocess.run(
+                ["git", "index-pack", "--stdin"],
+                cwd=self.path,
+                env=self.git.environment(),
+                stdin=packing.stdout,
+                capture_output=True,
+                timeout=LOCAL_SECONDS,
+                check=False,
+            )
+            errors = packing.stderr.read()
+        except subprocess.TimeoutExpired:
+            raise GitFailed("copying the repository's files into the store took too long") from None
+        finally:
+            packing.kill()
+            packing.stdout.close()
+            packing.stderr.close()
+            packing.wait()
+        if unpacking.returncode:
+            raise GitFailed(last_words(errors) or last_words(unpacking.stderr))
+
+    def commit(
+        self, tree: str, message: bytes, *, parent: str | None = None, date: str | None = None
+    ) -> str:
+        """Return a new commit of ``tree``; with a ``date`` the same call gives the same commit."""
+        git = self.git
+        if date:
+            git = git.having(GIT_AUTHOR_DATE=date, GIT_COMMITTER_DATE=date)
+        parents = ["-p", parent] if parent else []
+        made = self.run("commit-tree", tree, *parents, "-F", "-", stdin=message, git=git)
+        return made.decode().strip()
+
+    def keep(self, ref: str, commit: str) -> None:
+        """Make ``ref`` point to the commit, so that it and all before it stay.
+
+        Only the attempt that a ref is named for writes it, so a lock found on it is a dead
+        process's.
+        """
+        (self.path / f"{ref}.lock").unlink(missing_ok=True)
+        self.run("update-ref", ref, commit)
+
+    def diffstat(self, a: str, b: str) -> DiffStat:
+        """Return how snapshot ``b`` differs from ``a``."""
+        if a == b:
+            return DiffStat(0, 0, 0)
+        raw = self.run(
+            "diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff",
+            "--no-textconv", a, b,
+        )  # fmt: skip
+        changed = additions = deletions = 0
+        for entry in filter(None, raw.split(b"\x00")):
+            added, removed, _ = entry.split(b"\t", 2)
+            changed += 1
+            additions += int(added) if added != b"-" else 0
+            deletions += int(removed) if removed != b"-" else 0
+        return DiffStat(changed, additions, deletions)
+
+    def tidy(self) -> bool:
+        """Pack what has piled up; return whether there was a need and nobody else at it.
+
+        Safe beside running snapshots: nothing unreferenced is removed.
+        """
+        if not (self.path / "HEAD").exists():
+            return False
+        with open(self.path / "tidy.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            counted = self.run("count-objects").split()
+            if int(counted[0]) < _PACK_AFTER:
+                return False
+            (self.path / "packed-refs.lock").unlink(missing_ok=True)
+            git = self.git.having(lock.fileno())
+            self.run("pack-refs", "--all", "--prune", git=git)
+            self.run("repack", "-d", "-q", git=git)
+            return True
+
+
+def pathspecs(excluded: Sequence[bytes]) -> bytes:
+    """Return pathspecs for ``--pathspec-from-file`` that mean everything but ``excluded``."""
+    lines = [b":/", *(b":(top,exclude,literal)" + path for path in excluded)]
+    return b"\x00".join(lines) + b"\x00"

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from checkpoints import views
+
+app_name = "checkpoints"
+
+urlpatterns = [
+    path("cards/<str:key>", views.card, name="card"),
+    path("cards/<str:key>/output", views.output, name="output"),
+    path("boards/<str:key>/activity", views.activity, name="activity"),
+]
