@@ -1,0 +1,33 @@
+"""Runs one shell command so that it can't outlive or outgrow what was agreed.
+
+This folder stands alone: standard library only, nothing of this project imported. Copy it to
+start an executor of another kind.
+
+    result = Execution(Command(run="make test", cwd=..., folder=..., env=...), on_output).run()
+
+* ``command.py``  what to run, and the running of it
+* ``keeper.py``   the small process between the worker and the command
+* ``output.py``   live output: decoding, batches, redaction, the cap
+* ``remains.py``  makes sure that nothing is left of a command whose worker was killed
+* ``mode.py``     what stands between a command and this machine, and what does not
+"""
+
+from __future__ import annotations
+
+from .command import Command, Execution, Limits, Result, environment
+from .mode import Mode, mode
+from .output import Filter
+from .remains import StillAlive, ensure_dead
+
+__all__ = [
+    "Command",
+    "Execution",
+    "Filter",
+    "Limits",
+    "Mode",
+    "Result",
+    "StillAlive",
+    "ensure_dead",
+    "environment",
+    "mode",
+]

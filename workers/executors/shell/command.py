@@ -1,0 +1,354 @@
+"""What to run, and the running of it, from the worker's side."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import keeper, remains
+from .mode import wrapped
+from .output import Filter, OnOutput, Output
+
+SHELL = "/bin/sh"
+PASSED_ON = ("PATH", "LANG", "TERM")
+DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+DRAIN_SECONDS = 2.0  # how long to read on after the command is gone
+OVERDUE_SECONDS = 10.0  # past the keeper's own limits: it hangs or was stopped
+CHUNK_BYTES = 256 * 1024
+MAX_DRAINED_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds the kernel enforces on each process of a command; None leaves one as it is.
+
+    ``nproc`` counts all processes of the user on the host, so it is off unless asked for.
+    """
+
+    fsize: int | None = 8 * 2**30
+    nproc: int | None = None
+    memory: int | None = None
+    core: int = 0
+
+    def as_rlimits(self) -> dict[str, int]:
+        named = {
+            "fsize": self.fsize,
+            "nproc": self.nproc,
+            "as": self.memory,
+            "core": self.core,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command line for ``/bin/sh -c`` and its terms.
+
+    ``folder`` is the attempt's own: the record of the command's processes is kept there. Where
+    bubblewrap is on, ``hidden`` folders look empty to the command except for ``visible`` ones.
+    """
+
+    run: str
+    cwd: Path
+    folder: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float = 600
+    grace_seconds: float = 5
+    limits: Limits = field(default_factory=Limits)
+    hidden: tuple[Path, ...] = ()
+    visible: tuple[Path, ...] = ()
+    sandbox: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended. ``error`` is set when it could not be run or watched to its end."""
+
+    exit_code: int | None
+    signal: int | None
+    timed_out: bool
+    cancelled: bool
+    duration_seconds: float
+    output_tail: str
+    output_bytes: int
+    truncated: bool
+    survivors: int
+    error: str | None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit_code == 0 and not (self.timed_out or self.cancelled or self.error)
+
+
+def environment(
+    *,
+    home: Path,
+    tmp: Path,
+    extra: Mapping[str, str],
+    also: Iterable[str] = (),
+    source: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
+    """Return a command's whole environment: an allowlist of ours, then ``extra``.
+
+    Nothing else of this process's environment gets through; ``also`` names further variables
+    an operator lets pass. Python is unbuffered, so that its output is live.
+    """
+    env = {name: source[name] for name in (*PASSED_ON, *also) if source.get(name)}
+    env.setdefault("PATH", DEFAULT_PATH)
+    env.setdefault("LANG", "C.UTF-8")
+    env.setdefault("TERM", "dumb")
+    return {
+        **env,
+        "HOME": str(home),
+        "TMPDIR": str(tmp),
+        "PYTHONUNBUFFERED": "1",
+        **extra,
+    }
+
+
+class Execution:
+    """One run of a command: ``run`` blocks until nothing is left of it, ``cancel`` ends it."""
+
+    def __init__(
+        self,
+        command: Command,
+        on_output: OnOutput,
+        *,
+        new_filter: Callable[[], Filter] | None = None,
+        **output: Any,
+    ) -> None:
+        self.command = command
+        self.id = uuid.uuid4().hex
+        self._output = Output(on_output, new_filter=new_filter, **output)
+        # Re-entrant: a signal handler may cancel while this very thread holds it.
+        self._lock = threading.RLock()
+        self._control: int | None = None
+        self._order = b""
+        self._in_namespace = False
+        self._survivors = 0
+
+    def cancel(self, *, at_once: bool = False) -> None:
+        """Have the command ended, ``at_once`` or after its grace. Any thread, at any time."""
+        with self._lock:
+            order = b"K" if at_once else b"T"
+            self._order += order
+            if self._control is not None:
+                with contextlib.suppress(OSError):
+                    os.write(self._control, order)
+
+    def run(self) -> Result:
+        """Run the command and return how it ended; nothing of it is left then.
+
+        Raises what the output callback raises, after the command is ended.
+        """
+        began = time.monotonic()
+        if self._order:
+            return self._result({"cancelled": True}, began)
+        pipes = _Pipes()
+        try:
+            report = self._keep(pipes, began)
+        except OSError as error:
+            report = {"error": f"The command could not be started: {error}."}
+        finally:
+            pipes.close()
+        return self._result(report, began)
+
+    def _keep(self, pipes: _Pipes, began: float) -> dict[str, Any]:
+        process = self._start(pipes)
+        report: dict[str, Any] | None = None
+        try:
+            pipes.close_far_ends()
+            self._instruct(pipes, process)
+            report = self._follow(pipes, process, began)
+            self._output.close()
+        except BaseException:
+            # The callback refused, or a signal ends this worker: so ends the command.
+            self.cancel(at_once=True)
+            raise
+        finally:
+            self._finish(pipes, process, report)
+        return report or {
+            "signal": int(signal.SIGKILL),
+            "cancelled": bool(self._order),
+            "survivors": self._survivors,
+            "error": "The process that keeps the command was killed or hung; the command was "
+            "ended with it.",
+        }
+
+    def _start(self, pipes: _Pipes) -> subprocess.Popen[bytes]:
+        command = self.command
+        argv = [sys.executable, "-I", "-S", keeper.__file__]
+        argv += [str(pipes.control_read), str(pipes.report_write)]
+        outer = wrapped(argv, command.sandbox, command.hidden, command.visible)
+        self._in_namespace = outer != argv
+        return subprocess.Popen(
+            outer,
+            stdin=subprocess.DEVNULL,
+            stdout=pipes.out_write,
+            stderr=pipes.err_write,
+            pass_fds=(pipes.control_read, pipes.report_write),
+            env={"PATH": DEFAULT_PATH, "LANG": "C.UTF-8", remains.MARK: self.id},
+            cwd=command.folder,
+            start_new_session=True,
+        )
+
+    def _instruct(self, pipes: _Pipes, process: subprocess.Popen[bytes]) -> None:
+        """Put the command on record, then let it start: the keeper waits for its orders."""
+        command = self.command
+        remains.write(command.folder, self.id, process.pid)
+        spec = {
+            "argv": [SHELL, "-c", command.run],
+            "env": {**command.env, remains.MARK: self.id},
+            "cwd": str(command.cwd),
+            "timeout_seconds": command.timeout_seconds,
+            "grace_seconds": command.grace_seconds,
+            "limits": command.limits.as_rlimits(),
+        }
+        with self._lock:
+            data = memoryview(json.dumps(spec).encode() + b"\n" + self._order)
+            while data:
+                data = data[os.write(pipes.control_write, data) :]
+            self._control = pipes.control_write
+
+    def _follow(
+        self, pipes: _Pipes, process: subprocess.Popen[bytes], began: float
+    ) -> dict[str, Any] | None:
+        """Read output and reports until all ends are closed; return the keeper's last report."""
+        command = self.command
+        reports = _Reports()
+        give_up = began + command.timeout_seconds + command.grace_seconds
+        give_up += keeper.SETTLE_SECONDS + OVERDUE_SECONDS
+        drained = 0
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipes.report_read, selectors.EVENT_READ, "report")
+            selector.register(pipes.out_read, selectors.EVENT_READ, "stdout")
+            selector.register(pipes.err_read, selectors.EVENT_READ, "stderr")
+            while selector.get_map():
+                pauses = [max(0.0, give_up - time.monotonic())]
+                if (due_in := self._output.due_in()) is not None:
+                    pauses.append(due_in)
+                ready = selector.select(min(pauses))
+                over = pauses[0] == 0.0
+                for key, _ in ready:
+                    data = os.read(key.fd, CHUNK_BYTES)
+                    if not data:
+                        selector.unregister(key.fd)
+                    if key.data == "report":
+                        for heard in reports.feed(data):
+                            if (pid := heard.get("started")) and not self._in_namespace:
+                                remains.write(command.folder, self.id, process.pid, pid)
+                        if not data:
+                            # All is over; what the pipes still hold is worth a moment.
+                            give_up = time.monotonic() + DRAIN_SECONDS
+                    elif data:
+                        self._output.feed(key.data, data)
+                        drained += len(data) if reports.ended else 0
+                    else:
+                        self._output.end(key.data)
+                if self._output.due_in() == 0.0:
+                    self._output.flush()
+                # An escaped process could go on writing into the pipes for ever.
+                if over and (not ready or drained > MAX_DRAINED_BYTES):
+                    break
+        return reports.last
+
+    def _finish(
+        self,
+        pipes: _Pipes,
+        process: subprocess.Popen[bytes],
+        report: Mapping[str, Any] | None,
+    ) -> None:
+        """Leave nothing behind: not the keeper, not what it failed to end, not the record."""
+        with self._lock:
+            self._control = None
+        pipes.close_control()
+        try:
+            process.wait(keeper.SETTLE_SECONDS + 2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        if report is not None and not report.get("survivors"):
+            remains.forget(self.command.folder, self.id)
+        else:
+            try:
+                remains.end(self.command.folder, self.id)
+            except remains.StillAlive:
+                self._survivors = 1
+        process.wait()
+
+    def _result(self, report: Mapping[str, Any], began: float) -> Result:
+        return Result(
+            exit_code=report.get("exit_code"),
+            signal=report.get("signal"),
+            timed_out=bool(report.get("timed_out")),
+            cancelled=bool(report.get("cancelled")),
+            duration_seconds=round(time.monotonic() - began, 3),
+            output_tail=self._output.tail(),
+            output_bytes=self._output.bytes,
+            truncated=self._output.truncated,
+            survivors=max(int(report.get("survivors") or 0), self._survivors),
+            error=report.get("error"),
+        )
+
+
+class _Reports:
+    """What the keeper says, line by line."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self.last: dict[str, Any] | None = None
+        self.ended = False
+
+    def feed(self, data: bytes) -> list[dict[str, Any]]:
+        """Return the whole lines in ``data``, decoded; no data means the end."""
+        self.ended = not data
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        heard: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        for item in heard:
+            if "exit_code" in item:
+                self.last = item
+        return heard
+
+
+class _Pipes:
+    """The four pipes between a worker and a keeper, each end closed exactly once."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+        self.control_read, self.control_write = self._pipe()
+        self.report_read, self.report_write = self._pipe()
+        self.out_read, self.out_write = self._pipe()
+        self.err_read, self.err_write = self._pipe()
+
+    def _pipe(self) -> tuple[int, int]:
+        ends = os.pipe()
+        self._open.update(ends)
+        return ends
+
+    def _close(self, *ends: int) -> None:
+        for end in ends:
+            if end in self._open:
+                self._open.remove(end)
+                os.close(end)
+
+    def close_far_ends(self) -> None:
+        """Close what only the keeper may hold, so that its end is seen."""
+        self._close(self.control_read, self.report_write, self.out_write, self.err_write)
+
+    def close_control(self) -> None:
+        """Tell the keeper that nobody waits any longer."""
+        self._close(self.control_write)
+
+    def close(self) -> None:
+        self._close(*tuple(self._open))

@@ -1,0 +1,497 @@
+"""Carries out a card's workflow under a lease, one slice at a time.
+
+    claim ─> workspace at the head checkpoint ─> step, step, step … ─> complete
+                                                  │     └─ failed ──> fail (retried, or blocked)
+                                                  ├─ others wait, pause, shutdown ──> release
+                                                  └─ lease lost ──> stop at once, write nothing
+
+Each step is begun in one transaction and ended in another that holds its result and its
+checkpoint. The files are snapshotted before that, so a checkpoint never names files that are
+not there. A worker killed in between leaves a step begun and not ended: the next attempt says
+that it is in doubt, puts the files back to the checkpoint and runs it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.utils import timezone
+
+from boards import leases, workflows
+from boards.models import Attempt, Board, Card
+from boards.workflows import Step, Workflow
+from checkpoints import recovery, steps
+from checkpoints.models import Step as StepRow
+from checkpoints.snapshots import Snapshot
+from checkpoints.workspaces import Workspace, WorkspaceError
+from kernel.errors import Invalid, LeaseLost
+from workers import junit, products
+from workers.executors.shell import (
+    Command,
+    Execution,
+    Result,
+    StillAlive,
+    ensure_dead,
+    environment,
+)
+from workers.hygiene import store_of
+from workers.livelog import FLUSH_SECONDS, LiveLog
+from workers.patience import patiently
+from workers.redaction import MARK, Redactor, secrets_in
+from workers.watch import Watch
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: What built-in workers can do, for cards that require something.
+CAPABILITIES = ("git", "python", "shell")
+
+GRACE_SECONDS = 2.0  # for a command to end by itself when it must; a shutdown has ten seconds
+OUTAGE_SECONDS = 600.0  # how long a result waits for a store that is away
+OTHERS_WAIT_SECONDS = 1.0  # a card that waits for less is about to be taken by an idle worker
+OUTPUT_CAP_CHARS = 8 * 1024 * 1024
+TAIL_CHARS = 4000
+LESSON_LINES = 15
+LESSON_CHARS = 1500
+
+
+class Outcome(StrEnum):
+    """How a slice ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+def run_slice(attempt: Attempt) -> Outcome:
+    """Carry out the attempt's card until it is done, fails, or should make room for others.
+
+    Whatever the outcome, no process of it is left and its lease is ended, except when it was
+    lost before or the store stays away. Never raises LeaseLost.
+    """
+    watch = Watch(attempt)
+    watch.start()
+    try:
+        return _Slice(attempt, watch).run()
+    except LeaseLost:
+        log.info("attempt %s of %s is over; nothing more is written", attempt.number, attempt.pk)
+        return Outcome.LOST
+    finally:
+        watch.close()
+
+
+class _StepFailed(Exception):
+    """A step failed for good: the attempt is over."""
+
+    def __init__(self, error: str, lesson: str) -> None:
+        super().__init__(error)
+        self.error, self.lesson = error, lesson
+
+
+class _HandOver(Exception):
+    """The card must be given back although it is not done."""
+
+    def __init__(self, reason: str, because: str) -> None:
+        super().__init__(because)
+        self.reason, self.because = reason, because
+
+
+class _Slice:
+    """One worker's turn at one card."""
+
+    def __init__(self, attempt: Attempt, watch: Watch) -> None:
+        self.attempt, self.watch = attempt, watch
+        self.card = Card.objects.select_related("board").get(pk=attempt.card_id)
+        self.board: Board = self.card.board
+        self.livelog = LiveLog(attempt.pk)
+        self.began = time.monotonic()
+        self.done = self.total = 0
+        self.coming: Step | None = None
+
+    def run(self) -> Outcome:
+        workspace: Workspace | None = None
+        try:
+            if not self.board.allow_commands:
+                return self._block(
+                    f"Commands are off for the board {self.board.name}. An operator can allow "
+                    "them in the board's settings; then retry the card."
+                )
+            workflow = workflows.parse(self.card.workflow)
+            workspace = self._prepare(workflow)
+            self._run_steps(workflow, workspace)
+        except Invalid as error:
+            return self._block(f"{error.detail} Mend the card's workflow, then retry the card.")
+        except WorkspaceError as error:
+            if error.retryable:
+                return self._fail(error.problem, error.remedy)
+            return self._block(str(error))
+        except _StepFailed as failed:
+            return self._fail(failed.error, failed.lesson)
+        except _HandOver as over:
+            return self._release(over)
+        finally:
+            if workspace is not None:
+                # Before the lease ends: the next attempt takes the folder over.
+                workspace.close()
+        return self._complete()
+
+    # What ends the attempt. Each may be repeated, so each may wait out an outage.
+
+    def _complete(self) -> Outcome:
+        summary = f"All {self.total} steps of the workflow are done."
+        result = {"steps": self.total}
+        self._write(lambda: leases.complete(self.attempt.pk, summary, result=result))
+        return Outcome.COMPLETED
+
+    def _fail(self, error: str, lesson: str) -> Outcome:
+        self._write(lambda: leases.fail(self.attempt.pk, error, lesson=lesson))
+        return Outcome.FAILED
+
+    def _block(self, reason: str) -> Outcome:
+        self._write(lambda: leases.block(self.attempt.pk, reason))
+        return Outcome.BLOCKED
+
+    def _release(self, over: _HandOver) -> Outcome:
+        summary = f"{self.done} of {self.total} steps are done. {over.because}"
+        coming = f"Run step {_named(self.coming)}." if self.coming else ""
+        self._write(lambda: leases.release(self.attempt.pk, summary, coming, reason=over.reason))
+        return Outcome.RELEASED
+
+    def _write(self, call: Callable[[], T]) -> T:
+        self.watch.check()
+        return patiently(call, OUTAGE_SECONDS)
+
+    # The workspace.
+
+    def _prepare(self, workflow: Workflow) -> Workspace:
+        self.watch.note = "Preparing the workspace"
+        self.redactor = Redactor(
+            [*_own_secrets(self.attempt), *secrets_in(workflow.env)]
+            + [secret for step in workflow.steps for secret in secrets_in(step.env)]
+        )
+        head = self._newest_workspace()
+        workspace = Workspace.prepare(
+            Path(settings.WORKSPACES_DIR),
+            store_of(self.board.pk),
+            card_key=self.card.key,
+            attempt_number=self.attempt.number,
+            repository=self.board.repository,
+            resume_commit=head,
+            settle=_settled,
+        )
+        if workspace.discarded is not None:
+            self.livelog.note(
+                "The files are back at the last checkpoint; what an earlier attempt left "
+                f"unfinished is kept as {workspace.discarded[:12]}"
+            )
+        self.watch.check()
+        return workspace
+
+    def _newest_workspace(self) -> str | None:
+        """Return the snapshot that the line goes on from, or None for a first start."""
+        head = recovery.head(self.card.pk, self.attempt.line)
+        while head is not None and not (head.workspace or {}).get("commit"):
+            head = head.parent  # a checkpoint of a worker that keeps no snapshots
+        return str((head.workspace or {})["commit"]) if head is not None else None
+
+    # The steps.
+
+    def _run_steps(self, workflow: Workflow, workspace: Workspace) -> None:
+        recorded = steps.recorded(self.card.pk, self.attempt.line)
+        open_steps = [step for step in workflow.steps if not _is_over(recorded.get(step.key))]
+        self.total = len(workflow.steps)
+        self.done = self.total - len(open_steps)
+        for n, step in enumerate(open_steps):
+            self.coming = step
+            following = open_steps[n + 1] if n + 1 < len(open_steps) else None
+            self._see_whether_to_go_on(step, first=n == 0)
+            self._run_step(step, following, workspace)
+            self.done += 1
+        self.coming = None
+
+    def _see_whether_to_go_on(self, step: Step, *, first: bool) -> None:
+        """Pass if this worker should begin the step now. Raises _HandOver or LeaseLost."""
+        self.watch.check()
+        if self.watch.stopping:
+            raise _HandOver("shutdown", "The worker was stopped.")
+        if self.watch.paused:
+            raise _HandOver("paused", "The card was paused.")
+        if first:
+            return
+        elapsed = time.monotonic() - self.began
+        if not self._has_room_for(step):
+            raise _HandOver("slice", "The worker's turn is over.")
+        if elapsed >= settings.SLICE_SECONDS and self._others_wait():
+            raise _HandOver("slice", "Other cards wait for a worker, and this one had its turn.")
+
+    def _has_room_for(self, step: Step) -> bool:
+        """Return whether the step would end before django-q ends this task by force."""
+        allowed: Any = settings.Q_CLUSTER["timeout"]
+        elapsed = time.monotonic() - self.began
+        return bool(elapsed + step.timeout_seconds + 2 * GRACE_SECONDS < allowed)
+
+    def _others_wait(self) -> bool:
+        now = timezone.now()
+        return (
+            Card.objects.ready(now)
+            .within(CAPABILITIES)
+            .filter(
+                workflow__isnull=False,
+                board__allow_commands=True,
+                updated_at__lt=now - timedelta(seconds=OTHERS_WAIT_SECONDS),
+            )
+            .exists()
+        )
+
+    def _run_step(self, step: Step, following: Step | None, workspace: Workspace) -> None:
+        """Run the step and record how it ended. Raises _StepFailed if that ends the attempt."""
+        self.watch.note = f"Step {self.done + 1} of {self.total}: {step.title or step.key}"[:500]
+        self.watch.percent = 100 * self.done // self.total
+        self.livelog.step_key = step.key
+        begun = self._write(
+            lambda: steps.begin(
+                self.attempt.pk,
+                step.key,
+                title=step.title,
+                kind="run",
+                input=self._shown_input(step),
+            )
+        )
+        if begun.replay and _is_over(begun.step):
+            return
+        if begun.step.in_doubt:
+            self.livelog.note(
+                "An earlier attempt began this step and never said how it ended; it runs again"
+            )
+        result, tries, report = self._run_tries(step, workspace)
+        self.livelog.finish()
+        self.watch.check()
+        if self.watch.stopping and not result.succeeded:
+            # Not the step's fault: it stays begun, and the next attempt runs it again.
+            raise _HandOver("shutdown", "The worker was stopped.")
+        self._record(step, following, workspace, report, result, tries)
+
+    def _run_tries(
+        self, step: Step, workspace: Workspace
+    ) -> tuple[Result, int, junit.Report | None]:
+        """Run the command until it succeeds or its retries are used up."""
+        for number in range(1, step.retries + 2):
+            if number > 1:
+                self.livelog.note(f"Try {number} of {step.retries + 1}, from the same files")
+                workspace.put_back()
+            report = products.Report(workspace.tree, step.junit)
+            execution = self._execution(step, workspace)
+            with self.watch.guarding(execution):
+                result = execution.run()
+            self.watch.check()
+            if result.succeeded or self.watch.stopping or not self._has_room_for(step):
+                break
+        return result, number, report.read()
+
+    def _execution(self, step: Step, workspace: Workspace) -> Execution:
+        env = environment(
+            home=workspace.home,
+            tmp=workspace.tmp,
+            extra={
+                **step.env,
+                "HOLDFAST_URL": settings.BASE_URL,
+                "HOLDFAST_CARD": self.card.key,
+                "HOLDFAST_ATTEMPT": str(self.attempt.pk),
+                "HOLDFAST_STEP": step.key,
+                "HOLDFAST_IDEMPOTENCY_KEY": self._idempotency_key(step),
+            },
+            also=settings.COMMAND_ENV,
+        )
+        command = Command(
+            run=step.run,
+            cwd=workspace.tree / step.cwd,
+            folder=workspace.folder,
+            env=env,
+            timeout_seconds=step.timeout_seconds,
+            grace_seconds=GRACE_SECONDS,
+            hidden=(Path(settings.DATA_DIR),),
+            visible=(workspace.folder,),
+            sandbox=settings.COMMAND_SANDBOX,
+        )
+        return Execution(
+            command,
+            self.livelog.take,
+            new_filter=self.redactor.stream,
+            flush_seconds=FLUSH_SECONDS,
+            flush_chars=OUTPUT_CAP_CHARS,  # by time alone
+            cap_chars=OUTPUT_CAP_CHARS,
+        )
+
+    def _idempotency_key(self, step: Step) -> str:
+        """Return what is the same for every try at the step, for services that ask for it."""
+        parts = f"{self.card.pk}:{self.attempt.line}:{step.key}"
+        return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+    def _shown_input(self, step: Step) -> dict[str, Any]:
+        shown = step.as_input()
+        hidden = set(secrets_in(step.env))
+        shown["env"] = {k: MARK if v in hidden else v for k, v in step.env.items()}
+        shown["run"] = self.redactor.redact(step.run)
+        return shown
+
+    def _record(
+        self,
+        step: Step,
+        following: Step | None,
+        workspace: Workspace,
+        read: junit.Report | None,
+        result: Result,
+        tries: int,
+    ) -> None:
+        """Record the step's end, with a checkpoint unless the failure ends the attempt."""
+        tests = read.tests if read else None
+        if tests:
+            tests["failing"] = [self.redactor.redact(name) for name in tests["failing"]]
+        kept = products.keep(workspace.tree, step.artifacts)
+        snapshot = workspace.snapshot(f"{self.card.key}: after {step.key}")
+        counts = result.succeeded or step.allow_failure
+        problems = [*kept.problems]
+        if read and read.reason:
+            problems.append(read.reason)
+        detail: dict[str, Any] = {
+            "exit_code": result.exit_code,
+            "signal": result.signal,
+            "timed_out": result.timed_out,
+            "duration_seconds": result.duration_seconds,
+            "tries": tries,
+            "tests": tests,
+            "artifacts": kept.artifacts,
+            "problems": problems,
+            "workspace": snapshot.as_json(),
+            "output": {
+                "bytes": result.output_bytes,
+                "truncated": result.truncated,
+                "tail": result.output_tail[-TAIL_CHARS:],
+            },
+        }
+        if not result.succeeded and step.allow_failure:
+            detail["allowed_failure"] = True
+        sentence = _ending(step, result, tests)
+        checkpoint = (
+            self._checkpoint(sentence, following, tests, snapshot, kept) if counts else None
+        )
+        self._write(
+            lambda: steps.finish(
+                self.attempt.pk,
+                step.key,
+                "succeeded" if result.succeeded else "failed",
+                result=detail,
+                error="" if result.succeeded else sentence,
+                checkpoint=checkpoint,
+            )
+        )
+        if not counts:
+            raise _StepFailed(sentence, _lesson(step, result, sentence, tests))
+
+    def _checkpoint(
+        self,
+        sentence: str,
+        following: Step | None,
+        tests: dict[str, Any] | None,
+        snapshot: Snapshot,
+        kept: products.Kept,
+    ) -> dict[str, Any]:
+        return {
+            "summary": sentence,
+            "next_step": f"Run step {_named(following)}."
+            if following
+            else "All steps are done; complete the card.",
+            "state": {"steps_done": self.done + 1, "steps_total": self.total},
+            "tests": tests,
+            "workspace": snapshot.as_json(),
+            "artifacts": [{"name": a["name"], "sha256": a["sha256"]} for a in kept.artifacts],
+        }
+
+
+def _is_over(row: StepRow | None) -> bool:
+    """Return whether the step's result stands: it succeeded, or failed as it may."""
+    if row is None:
+        return False
+    if row.status == StepRow.Status.SUCCEEDED:
+        return True
+    allowed = isinstance(row.result, dict) and row.result.get("allowed_failure") is True
+    return row.status == StepRow.Status.FAILED and allowed
+
+
+def _settled(folder: Path) -> bool:
+    """End what still runs in an earlier attempt's folder; return whether nothing does."""
+    try:
+        ended = ensure_dead(folder)
+    except StillAlive as error:
+        log.warning("%s", error)
+        return False
+    if ended:
+        log.info("ended %d process(es) that an earlier attempt left in %s", ended, folder)
+    return True
+
+
+def _named(step: Step | None) -> str:
+    if step is None:
+        return ""
+    return f"{step.key} ({step.title})" if step.title else step.key
+
+
+def _ending(step: Step, result: Result, tests: dict[str, Any] | None) -> str:
+    """Return one sentence about how the step ended."""
+    took = f"{result.duration_seconds:.1f} s"
+    if result.error:
+        how = f"could not be run to its end: {result.error.rstrip('.')}"
+    elif result.timed_out:
+        how = f"ran into its timeout of {step.timeout_seconds} s"
+    elif result.cancelled:
+        how = f"was ended after {took}"
+    elif result.signal is not None:
+        how = f"was ended by signal {result.signal} after {took}"
+    elif result.exit_code == 0:
+        how = f"succeeded in {took}"
+    else:
+        how = f"failed with exit code {result.exit_code} after {took}"
+    if not result.succeeded and step.allow_failure:
+        how += ", as it may"
+    counted = ""
+    if tests:
+        counted = (
+            f": {tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped"
+        )
+    return f"Step {_named(step)} {how}{counted}."
+
+
+def _lesson(step: Step, result: Result, sentence: str, tests: dict[str, Any] | None) -> str:
+    """Return what the next attempt should know: which step failed, and its last words."""
+    lines = result.output_tail.rstrip().splitlines()[-LESSON_LINES:]
+    last = "\n".join(lines)[-LESSON_CHARS:]
+    failing = ", ".join((tests or {}).get("failing", [])[:10])
+    parts = [sentence]
+    if failing:
+        parts.append(f"Failing: {failing}.")
+    parts.append(f"Its last output:\n{last}" if last else "It printed nothing.")
+    return "\n".join(parts)
+
+
+def _own_secrets(attempt: Attempt) -> list[str]:
+    """Return what this server must never see in a log."""
+    found = [
+        str(settings.SECRET_KEY),
+        str(settings.BOOTSTRAP_TOKEN),
+        leases.token_of(attempt.pk, attempt.board_id),
+    ]
+    found.append(str(settings.DATABASES["default"].get("PASSWORD") or ""))
+    found.append(urlsplit(settings.REDIS_URL).password or "")
+    return [secret for secret in found if secret]

@@ -1,0 +1,67 @@
+"""What django-q calls. It carries nudges; which card runs, and who runs it, is the claim's word."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError
+
+from boards import leases
+from boards.models import Attempt, Card
+from kernel.errors import LeaseLost, NotClaimable, NotFound
+from workers import presence, registry, runner, stopping
+from workers.models import Worker
+
+log = logging.getLogger(__name__)
+
+
+def work(card_id: str) -> str:
+    """Carry out the card for one slice if it is to be had, and say in a word what came of it.
+
+    A nudge is a hint: it may come twice, late or for nothing. Whatever goes wrong is recorded
+    on the card, never in the queue.
+    """
+    if stopping.asked():
+        return "stopping"
+    card = Card.objects.filter(pk=UUID(card_id)).first()
+    if card is None or not card.needs_built_in_worker:
+        return "no such work"
+    name = presence.enter()
+    registry.seen(name, token_id=None, capabilities=runner.CAPABILITIES, kind=Worker.Kind.BUILT_IN)
+    try:
+        attempt = leases.claim(
+            name,
+            card_id=card.pk,
+            capabilities=runner.CAPABILITIES,
+            lease_seconds=settings.LEASE_SECONDS,
+        )
+    except (NotClaimable, NotFound):
+        return "not claimable"
+    if attempt is None:
+        return "not claimable"
+    log.info("%s: attempt %d begins", card.key, attempt.number)
+    try:
+        outcome: str = runner.run_slice(attempt)
+    except (DatabaseError, InterfaceError):
+        # The store stayed away. What is recorded is safe; the lease lapses, the sweep sees it.
+        log.exception("%s: attempt %d could not be ended", card.key, attempt.number)
+        return "store away"
+    except Exception as error:
+        log.exception("%s: attempt %d met a fault of the worker", card.key, attempt.number)
+        _give_up(attempt, error)
+        return "fault"
+    log.info("%s: attempt %d %s", card.key, attempt.number, outcome)
+    return outcome
+
+
+def _give_up(attempt: Attempt, error: Exception) -> None:
+    """Fail the attempt for a fault of ours, so that it is seen, and bounded by max_attempts."""
+    try:
+        leases.fail(
+            attempt.pk,
+            f"The built-in worker met a fault of its own: {type(error).__name__}: {error}"[:2000],
+        )
+    except (LeaseLost, DatabaseError, InterfaceError):
+        log.exception("attempt %s could not be failed either", attempt.pk)
