@@ -1,0 +1,226 @@
+/* The card page: its parts renewed as events arrive, the running step's output as it comes. */
+import {announce, call, toast} from "./api.js";
+import {connect} from "./live.js";
+
+const main = document.getElementById("main");
+const {card, key, board} = main.dataset;
+const MOST_LINES = 2000;
+
+/* ---- output ------------------------------------------------------------------------------ */
+
+const CODES = {1: "b", 31: "r", 32: "g", 33: "y", 91: "r", 92: "g", 93: "y"};
+
+/* Appends text with its terminal colours as classes; every other control sequence is dropped. */
+function write(out, text, stream) {
+  const parts = text.replace(/\x1b\][^\x07\x1b]*(\x07|\x1b\\)?/g, "").split(/\x1b\[([0-9;]*)([A-Za-z])/);
+  let style = stream === "stderr" ? "e" : "";
+  for (let n = 0; n < parts.length; n += 3) {
+    const plain = parts[n].replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "");
+    if (plain) {
+      const span = document.createElement("span");
+      if (style) span.className = style;
+      span.textContent = plain;
+      out.append(span);
+    }
+    if (parts[n + 2] === "m") style = CODES[parts[n + 1].split(";").at(-1)] ?? (stream === "stderr" ? "e" : "");
+  }
+}
+
+const reading = new Set();
+async function follow(out) {
+  const step = out.closest("[data-step]"), name = `${step.dataset.attempt}/${step.dataset.step}`;
+  if (reading.has(name)) { out.dataset.again = "1"; return; }
+  reading.add(name);
+  try {
+    do {
+      delete out.dataset.again;
+      const query = new URLSearchParams({attempt: step.dataset.attempt, step: step.dataset.step, after: out.dataset.after});
+      const answer = await fetch(`/cards/${key}/output?${query}`);
+      if (!answer.ok) break;
+      const {pieces, last} = await answer.json();
+      const stuck = out.scrollHeight - out.scrollTop - out.clientHeight < 24;
+      pieces.forEach(piece => write(out, piece.text, piece.stream));
+      while (out.childNodes.length > MOST_LINES) out.firstChild.remove();
+      out.dataset.after = last;
+      if (stuck) out.scrollTop = out.scrollHeight;
+      if (pieces.length >= 500) out.dataset.again = "1";
+      if (following) watch();
+    } while (out.dataset.again);
+  } finally {
+    reading.delete(name);
+  }
+}
+// While the server is away the next event, or the clock, asks again.
+const followAll = () => document.querySelectorAll("[data-output]").forEach(out => follow(out).catch(() => {}));
+
+/* Output that came with the page: its terminal colours as classes, too. */
+function colour() {
+  for (const out of document.querySelectorAll("pre[data-plain]")) {
+    delete out.dataset.plain;
+    const texts = [...out.childNodes].filter(node => node.nodeType === 3 && node.textContent.includes("\x1b"));
+    for (const node of texts) {
+      const holder = document.createElement("span");
+      write(holder, node.textContent, "");
+      node.replaceWith(holder);
+    }
+  }
+}
+
+/* ---- renewing ---------------------------------------------------------------------------- */
+
+/* Reads the page again and makes this one like it, node by node: what has focus, is open, selected
+   or half typed stays as it is. */
+async function renew() {
+  const url = location.href, answer = await fetch(url);
+  if (!answer.ok) { if (answer.status === 404) location.href = `/boards/${board}`; return; }
+  let text = await answer.text();
+  if (url !== location.href) return renew();
+  const ask = document.getElementById("card-ask"), typed = ask?.querySelector("textarea")?.value;
+  if (typed && !text.includes('id="card-ask"')) {
+    // Answered by somebody else meanwhile; what was typed here is not taken away.
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    fresh.getElementById("card-lead").after(fresh.importNode(ask, true));
+    text = fresh.getElementById("main").outerHTML;
+  }
+  await htmx.swap({text, target: "#main", select: "#main", sourceElement: main, swap: "outerMorph"});
+}
+
+document.addEventListener("htmx:after:swap", () => {
+  const select = main.querySelector("select[data-column]");
+  if (select && select !== document.activeElement) select.value = select.querySelector("option[selected]").value;
+  colour();
+  followAll();
+  watch();
+});
+// A tab's beginning, not wherever the last one was scrolled to.
+main.addEventListener("click", event => {
+  if (!event.target.closest(".tabs a")) return;
+  const body = main.querySelector(".doc .body"), tabs = document.getElementById("card-tabs");
+  const top = tabs.offsetTop - body.offsetTop;
+  document.addEventListener("htmx:after:swap", () => { if (body.scrollTop > top) body.scrollTop = top; }, {once: true});
+});
+
+let renewing = false, again = false;
+async function soon() {
+  if (renewing) { again = true; return; }
+  renewing = true;
+  try { await renew(); } finally {
+    renewing = false;
+    if (again) { again = false; later(150); }
+  }
+}
+// Until it has worked: nobody else will ask for what this was to show.
+const later = ms => setTimeout(() => soon().catch(() => later(2000)), ms);
+
+/* ---- following ---------------------------------------------------------------------------- */
+
+/* A pill leads to the running step; having been there, the page stays with it until it is
+   scrolled up. */
+let following = false, seen;
+const sight = new IntersectionObserver(([entry]) => {
+  const pill = main.querySelector(".jump");
+  if (pill) pill.hidden = entry.isIntersecting || !entry.target.isConnected;
+});
+function watch() {
+  const live = main.querySelector(".step.live"), pill = main.querySelector(".jump");
+  if (live !== seen) {
+    if (seen) sight.unobserve(seen);
+    if (live) sight.observe(live);
+    seen = live;
+  }
+  if (!live && pill) pill.hidden = true;
+  if (following && live) live.scrollIntoView({block: "nearest"});
+}
+main.addEventListener("wheel", event => { if (event.deltaY < 0) following = false; }, {passive: true});
+main.addEventListener("touchmove", () => { following = false; }, {passive: true});
+
+/* ---- doing ------------------------------------------------------------------------------- */
+
+async function act(what, path, body = {}) {
+  try {
+    await call("POST", `/cards/${card}${path}`, body);
+    announce(what);
+    await soon();
+  } catch (refusal) {
+    announce(refusal.message, true);
+    toast(refusal.message);
+    throw refusal;
+  }
+}
+
+main.addEventListener("click", event => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const {steer, option} = button.dataset;
+  if (steer) act(`${key}: ${steer}`, `/${steer}`).catch(() => {});
+  else if (button.dataset.start !== undefined) act(`${key} started`, "/move", {column: "in_progress"}).catch(() => {});
+  else if (button.dataset.reject !== undefined) document.getElementById("reject").showModal();
+  else if (button.dataset.jump !== undefined) { following = true; watch(); }
+  else if (button.dataset.close !== undefined) button.closest("dialog").close();
+  else if (option !== undefined) {
+    button.form.elements.text.value = option;
+    button.form.requestSubmit();
+  }
+});
+
+main.addEventListener("change", event => {
+  if (event.target.matches("[data-column]")) {
+    const select = event.target;
+    select.blur();
+    act(`${key} moved to ${select.selectedOptions[0].textContent}`, "/move", {column: select.value}).catch(() => later(0));
+  }
+});
+
+main.addEventListener("submit", async event => {
+  const form = event.target;
+  event.preventDefault();
+  const problem = form.querySelector(".problem");
+  problem.hidden = true;
+  try {
+    if (form.matches("[data-say]")) {
+      const text = form.elements.text.value;
+      if (!text.trim()) { form.elements.text.focus(); return; }
+      const body = {text};
+      if (form.dataset.answers) body.answers = Number(form.dataset.answers);
+      await call("POST", `/cards/${card}/messages`, body);
+      form.elements.text.value = "";
+      announce("Posted.");
+    } else {
+      await call("POST", `/cards/${card}/reject`, {reason: form.elements.reason.value});
+      form.closest("dialog").close();
+    }
+    document.activeElement?.blur();
+    await soon();
+  } catch (refusal) {
+    problem.textContent = refusal.message;
+    problem.hidden = false;
+  }
+});
+
+/* ---- live -------------------------------------------------------------------------------- */
+
+const WORDS = {
+  connecting: "Connecting", live: "Live", "catching-up": "Catching up", polling: "Live, slowly",
+  offline: "Offline", "signed-out": "Signed out", gone: "No longer a member",
+};
+connect({
+  board,
+  after: main.dataset.cursor,
+  async onEvents(events) {
+    const mine = events.filter(event => event.subject === card);
+    if (mine.some(event => event.kind === "card.deleted")) { location.href = `/boards/${board}`; return; }
+    if (mine.some(event => event.kind !== "log.appended")) await soon();
+    else if (mine.length) followAll();
+  },
+  onState({state}) {
+    document.getElementById("live-state").textContent = WORDS[state] ?? state;
+    document.getElementById("live-dot").classList.toggle("pulse", state === "live");
+    main.dataset.live = state;
+  },
+  onResync: soon,
+});
+// A lease that lapses is no event: a page left open finds out by looking.
+setInterval(() => { if (!document.hidden && main.querySelector(".step.live, .pill.run, .pill.fail")) later(0); }, 15_000);
+colour();
+followAll();
+watch();

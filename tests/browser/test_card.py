@@ -1,0 +1,99 @@
+"""The card page while a worker is at it, and what it lets a person do."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import Open, new_card
+from tests.serving import Site
+
+pytestmark = pytest.mark.browser
+
+
+def claimed(site: Site, board: str) -> tuple[str, dict[str, str], str]:
+    token = site.new_token(board)["token"]
+    grant = site.call("POST", "/api/v1/claims", {"worker": "ada"}, token=token).body
+    return (
+        f"/api/v1/attempts/{grant['attempt']['id']}",
+        {"Lease-Token": grant["lease"]["token"]},
+        token,
+    )
+
+
+async def test_steps_output_and_checkpoints_arrive_by_themselves(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    key = new_card(site, board, "Write the parser", column="In progress")["key"]
+    page = await open_page(f"/cards/{key}")
+    await expect(page.locator("#main")).to_have_attribute("data-live", "live")
+    attempt, lease, token = claimed(site, board)
+
+    def post(call: str, body: dict[str, object]) -> None:
+        answer = site.call("POST", attempt + call, body, token=token, headers=lease)
+        assert answer.status in (200, 201), answer.body
+
+    await expect(page.get_by_text("Running").first).to_be_visible()
+    post("/steps", {"key": "test", "title": "Run the tests"})
+    await expect(page.locator('[data-step="test"]')).to_be_visible()
+    post(
+        "/log", {"step": "test", "stream": "stdout", "text": "collected \x1b[32m14 items\x1b[0m\n"}
+    )
+    output = page.get_by_role("log", name="Live output of test")
+    await expect(output).to_have_text("collected 14 items")
+    await expect(output.locator(".g")).to_have_text("14 items")
+    post("/log", {"step": "test", "stream": "stderr", "text": "one warning\n"})
+    await expect(output).to_contain_text("one warning")
+    done = {"status": "succeeded", "checkpoint": {"summary": "All 14 pass", "next_step": "Ship"}}
+    post("/steps/test/finish", done)
+    await expect(page.locator("#C1")).to_contain_text("All 14 pass")
+    await expect(page.get_by_label("Properties")).to_contain_text("Next: Ship")
+    post("/complete", {"summary": "Done."})
+    await expect(page.get_by_text("Completed").first).to_be_visible()
+
+
+async def test_a_step_in_doubt_is_marked(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    key = new_card(site, board, "Deploy", column="In progress")["key"]
+    attempt, lease, token = claimed(site, board)
+    site.call("POST", f"{attempt}/steps", {"key": "deploy"}, token=token, headers=lease)
+    site.call("POST", f"/api/v1/cards/{key}/move", {"column": "backlog"})
+    site.call("POST", f"/api/v1/cards/{key}/move", {"column": "in_progress"})
+    attempt, lease, token = claimed(site, board)
+    site.call("POST", f"{attempt}/steps", {"key": "deploy"}, token=token, headers=lease)
+    page = await open_page(f"/cards/{key}")
+    await expect(page.get_by_text("in doubt")).to_be_visible()
+    await expect(page.get_by_text("interrupted, done again later")).to_be_visible()
+
+
+async def test_a_person_pauses_answers_and_approves(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    made = new_card(site, board, "Review me", column="In progress", review_required=True)
+    key = made["key"]
+    attempt, lease, token = claimed(site, board)
+    page = await open_page(f"/cards/{key}")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    beat = site.call("POST", f"{attempt}/heartbeat", {}, token=token, headers=lease).body
+    assert beat["directive"] == "pause"
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.get_by_role("button", name="Pause")).to_be_visible()
+
+    await page.get_by_role("link", name="Messages").click()
+    await page.get_by_label("A note to the worker").fill("Mind the **rounding**")
+    await page.get_by_role("button", name="Post").click()
+    await expect(page.locator(".md strong")).to_have_text("rounding")
+    beat = site.call("POST", f"{attempt}/heartbeat", {}, token=token, headers=lease).body
+    assert [m["text"] for m in beat["messages"]] == ["Mind the **rounding**"]
+
+    site.call("POST", f"{attempt}/complete", {"summary": "Done"}, token=token, headers=lease)
+    await page.get_by_role("button", name="Send back").click()
+    await page.get_by_label("What the next worker must change").fill("Use half-even")
+    await page.get_by_role("dialog").get_by_role("button", name="Send back").click()
+    await expect(page.get_by_text("Waiting").first).to_be_visible()
+    attempt, lease, token = claimed(site, board)
+    site.call("POST", f"{attempt}/complete", {"summary": "Done"}, token=token, headers=lease)
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_text("Completed").first).to_be_visible()
+    assert site.call("GET", f"/api/v1/cards/{key}").body["state"] == "completed"
