@@ -1,0 +1,33 @@
+"""Looking for processes from tests that kill them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from pathlib import Path
+
+_numbers = itertools.count(1)
+
+
+def alive(pid: int) -> bool:
+    """Return whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def carrying(word: str) -> list[int]:
+    """Return the living processes with ``word`` in their command line, but for this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in path.read_bytes() and alive(int(path.parent.name)):
+                found.append(int(path.parent.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def odd_sleep() -> str:
+    """Return a number of seconds, about ten minutes, that nobody else on the machine sleeps."""
+    return f"{600 + next(_numbers)}.{os.getpid()}{os.times().elapsed:.0f}"
