@@ -1,0 +1,1 @@
+"""The client of Holdfast: for workers written in Python, and for its command line."""
