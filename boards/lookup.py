@@ -6,7 +6,7 @@ import re
 from typing import Any
 from uuid import UUID
 
-from boards.models import Attempt, Board, Card, Column
+from boards.models import Attempt, Board, Card, Column, Token
 from goals.models import Goal
 from kernel.access import Principal, Role, hidden
 from kernel.errors import Invalid, NotFound
@@ -68,6 +68,23 @@ def attempt(principal: Principal, name: Any, role: Role = Role.MEMBER) -> Attemp
     if found is None:
         raise hidden("attempt")
     principal.require(found.board_id, role, "attempt")
+    return found
+
+
+def token(principal: Principal, pk: UUID) -> Token:
+    """Return the token if the principal may revoke it. Raises NotFound or Forbidden.
+
+    That takes an operator of each of its boards, and one of every board where it opens them all.
+    """
+    found = Token.objects.filter(pk=pk).first()
+    if found is None:
+        raise hidden("token")
+    if principal.everywhere != Role.OPERATOR:
+        boards = list(found.memberships.values_list("board_id", flat=True))
+        if not boards or found.everywhere is not None:
+            raise hidden("token")
+        for board_id in boards:
+            principal.require(board_id, Role.OPERATOR, "token")
     return found
 
 

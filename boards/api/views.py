@@ -13,10 +13,10 @@ from rest_framework.response import Response
 
 from boards import cards, lookup, tokens
 from boards.api import contracts as c
-from boards.models import Attempt, Board, Message, Token
+from boards.models import Attempt, Board, Message
 from events.endpoint import Endpoint, etag, listed, page
 from events.receipts import Answer
-from kernel.access import Role, hidden
+from kernel.access import Role
 from kernel.errors import Forbidden, Invalid, NotFound
 
 IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The ETag seen.")
@@ -326,16 +326,7 @@ class TokenView(Endpoint):
 
     @extend_schema(operation_id="revoke_token", responses={204: None})
     def delete(self, request: Request, token: UUID) -> Response:
-        found = Token.objects.filter(pk=token).first()
-        if found is None:
-            raise hidden("token")
-        boards = list(found.memberships.values_list("board_id", flat=True))
-        if self.principal.everywhere != Role.OPERATOR:
-            if not boards or found.everywhere is not None:
-                raise hidden("token")
-            for board_id in boards:
-                self.principal.require(board_id, Role.OPERATOR, "token")
-        tokens.revoke(token)
+        tokens.revoke(lookup.token(self.principal, token).pk)
         return Response(status=204)
 
 
