@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from checkpoints.models import Checkpoint, Step
+from checkpoints.models import Briefing, Checkpoint, Step
 from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
 from goals.api.contracts import DecisionIn, DiscoveryIn
 
@@ -104,6 +104,12 @@ class StepUsageOut(serializers.Serializer[Step]):
     output_tokens = serializers.IntegerField()
     cost_usd = serializers.DecimalField(max_digits=14, decimal_places=6)
     model = serializers.CharField()
+
+
+class ToldOut(serializers.Serializer[Briefing]):
+    sha256 = serializers.CharField()
+    markdown = serializers.CharField()
+    tokens = serializers.IntegerField()
 
 
 class StepOut(serializers.Serializer[Step]):

@@ -13,6 +13,11 @@ urlpatterns = [
         name="checkpoint",
     ),
     path("cards/<str:card>/briefing", views.BriefingView.as_view(), name="card-briefing"),
+    path(
+        "cards/<str:card>/attempts/<int:number>/briefing",
+        views.ToldView.as_view(),
+        name="told",
+    ),
     path("artifacts", views.ArtifactsView.as_view(), name="artifacts"),
     path("artifacts/<str:sha256>", views.ArtifactView.as_view(), name="artifact"),
 ]

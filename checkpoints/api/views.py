@@ -92,6 +92,20 @@ class BriefingView(Endpoint):
         return self.respond(Answer(200, body, headers={"ETag": tag}))
 
 
+class ToldView(Endpoint):
+    """What an attempt was told when it began, to the byte."""
+
+    @extend_schema(operation_id="get_attempt_briefing", responses=c.ToldOut)
+    def get(self, request: Request, card: str, number: int) -> Response:
+        attempt = lookup.card(self.principal, card).attempts.filter(number=number).first()
+        if attempt is None:
+            raise NotFound(f"The card has no attempt {number}.")
+        kept = briefing.told(attempt)
+        if kept is None:
+            raise NotFound(f"Attempt {number} was given no briefing when it began.")
+        return self.respond(Answer(200, c.ToldOut(kept).data))
+
+
 def max_tokens(request: Request) -> int:
     """Return the briefing budget asked for. Raises Invalid."""
     raw = request.query_params.get("max_tokens", "4000")

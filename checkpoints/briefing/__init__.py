@@ -103,12 +103,9 @@ def store(attempt_id: UUID, built: Built) -> str:
     return digest
 
 
-def told(attempt: Attempt) -> str | None:
+def told(attempt: Attempt) -> Briefing | None:
     """Return what the attempt was told when it began, or None if nothing was kept."""
-    if not attempt.briefing_sha256:
-        return None
-    kept = Briefing.objects.filter(pk=attempt.briefing_sha256)
-    return kept.values_list("markdown", flat=True).first()
+    return Briefing.objects.filter(pk=attempt.briefing_sha256).first()
 
 
 def _omitted(packed: list[packing.Packed], facts: known.Facts) -> list[dict[str, Any]]:

@@ -258,6 +258,20 @@ def test_the_history_of_a_card_comes_newest_first(world: World) -> None:
     assert world.viewer.get(f"/cards/{key}/checkpoints/9").refusal == (404, "not_found")
 
 
+def test_what_an_attempt_was_told_stays_readable(world: World) -> None:
+    key = world.here.cards["waiting"].key
+    taken = world.member.post("/claims", {"worker": "ada", "card": key, "capabilities": ["python"]})
+    assert taken.status == 201
+    attempt, lease = taken["attempt"], taken["lease"]["token"]
+    saved = {"summary": "half way", "next_step": "the rest"}
+    path = f"/attempts/{attempt['id']}/checkpoints"
+    assert world.member.post(path, saved, lease=lease).status == 201
+    told = world.viewer.get(f"/cards/{key}/attempts/{attempt['number']}/briefing")
+    assert told["markdown"] == taken["briefing"]["markdown"]
+    assert hashlib.sha256(told["markdown"].encode()).hexdigest() == told["sha256"]
+    assert world.viewer.get(f"/cards/{key}/attempts/{10**20}/briefing").status == 404
+
+
 def test_the_briefing_is_what_the_next_worker_is_told(world: World) -> None:
     key = world.here.cards["running"].key
     told = world.viewer.get(f"/cards/{key}/briefing?max_tokens=1000")

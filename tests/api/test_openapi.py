@@ -23,6 +23,7 @@ PROMISED = {
     "/cards/{card}/move": {"post"},
     "/cards/{card}/briefing": {"get"},
     "/cards/{card}/attempts": {"get"},
+    "/cards/{card}/attempts/{number}/briefing": {"get"},
     "/cards/{card}/steps": {"get"},
     "/cards/{card}/checkpoints": {"get"},
     "/cards/{card}/checkpoints/{number}": {"get"},

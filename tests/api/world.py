@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from boards import cards, leases, tokens
 from boards.models import Attempt, Board, Card, Column, Membership, Message
-from checkpoints import artifacts, recovery, steps
+from checkpoints import artifacts, briefing, recovery, steps
 from goals import memory
 from goals.models import Decision, Discovery, Goal
 from kernel.access import SYSTEM, Role
@@ -274,6 +274,7 @@ def make_side(key: str, worker: str) -> Side:
             leases.complete(other.pk, "done")
     attempt = leases.claim(worker, card_id=made["running"].pk, **on)
     assert attempt is not None
+    briefing.store(attempt.pk, briefing.build(made["running"]))
     stored, _ = artifacts.store([key.encode() * 40], principal=f"token:{token.token.pk}")
     steps.record(
         attempt.pk,
