@@ -1,5 +1,6 @@
 """The client of Holdfast: for workers written in Python, and for its command line."""
 
+from holdfast.attempt import AsyncAttempt, Attempt
 from holdfast.client import AsyncClient, Client
 from holdfast.errors import (
     ApiError,
@@ -14,10 +15,14 @@ from holdfast.errors import (
     Unauthorized,
     Unreachable,
 )
+from holdfast.steps import AsyncStep, Step, step
 
 __all__ = [
     "ApiError",
+    "AsyncAttempt",
     "AsyncClient",
+    "AsyncStep",
+    "Attempt",
     "Client",
     "Conflict",
     "Error",
@@ -26,7 +31,9 @@ __all__ = [
     "LeaseLost",
     "NotFound",
     "Refused",
+    "Step",
     "StepFailed",
     "Unauthorized",
     "Unreachable",
+    "step",
 ]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
 from holdfast import protocol
+from holdfast.attempt import AsyncAttempt, Attempt
 from holdfast.protocol import EVENT_WAIT_SECONDS, JSON, PAGE, Call, Outcome, Talk, Where
+from holdfast.stopping import told_by_signal
+from holdfast.texts import given
 
 T = TypeVar("T")
 #: What a call gives: parsed JSON, or an awaitable of it.
@@ -37,6 +41,11 @@ class Caller(ABC, Generic[Given]):
         self._where = Where.of(url, token)
         self.timeout = timeout
         self.patience = patience
+        self._open()
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Make the connections."""
 
     @property
     def url(self) -> str:
@@ -106,13 +115,13 @@ class Caller(ABC, Generic[Given]):
         """Delete what is at ``path``."""
         return self._fetch(protocol.call("DELETE", path, headers=headers), patience)
 
+    def sibling(self, *, timeout: float) -> Client:
+        """Return a client of the same server with connections of its own, and no patience."""
+        return Client(self._where.url, self._where.token, timeout=timeout, patience=0.0)
+
 
 class Client(Caller[Any]):
     """A connection to a server. Threads may share it; a forked child gets its own sockets."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._open()
 
     def _open(self) -> None:
         self._pid = os.getpid()
@@ -201,12 +210,73 @@ class Client(Caller[Any]):
                 after = event["seq"]
                 yield event
 
+    def claim(
+        self,
+        worker: str,
+        *,
+        boards: Sequence[str] | None = None,
+        goal: str | None = None,
+        card: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        lease_seconds: int | None = None,
+        wait_seconds: float = 0.0,
+        briefing_tokens: int | None = None,
+    ) -> Attempt | None:
+        """Take a card; None when there is none within ``wait_seconds``.
+
+        ``card`` names one, else it is the best that ``boards``, ``goal`` and ``capabilities``
+        allow. Raises Conflict when the named card can't be taken.
+        """
+        asked = given(
+            worker=worker,
+            boards=boards,
+            goal=goal,
+            card=card,
+            capabilities=capabilities,
+            lease_seconds=lease_seconds,
+            wait_seconds=wait_seconds,
+            briefing_tokens=briefing_tokens,
+        )
+        granted = self._fetch(protocol.claim(asked), None)
+        return Attempt(self, granted) if granted else None
+
+    def work(
+        self,
+        worker: str,
+        *,
+        boards: Sequence[str] | None = None,
+        goal: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        lease_seconds: int | None = None,
+        wait_seconds: float = 5.0,
+        briefing_tokens: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Attempt]:
+        """Yield one attempt after the other until SIGTERM comes or ``stop`` is set.
+
+        The attempt in hand then releases its card at its next step. Waits for work
+        ``wait_seconds`` at a time, which is how long stopping may take. What goes wrong in the
+        ``with`` block of an attempt is reported and logged, and the loop goes on.
+        """
+        asked = given(
+            worker=worker,
+            boards=boards,
+            goal=goal,
+            capabilities=capabilities,
+            lease_seconds=lease_seconds,
+            wait_seconds=wait_seconds,
+            briefing_tokens=briefing_tokens,
+        )
+        stop = stop or threading.Event()
+        with told_by_signal(stop):
+            while granted := self._run(protocol.next_claim(asked, self.patience, stop)):
+                yield Attempt(self, granted, stop)
+
 
 class AsyncClient(Caller[Any]):
     """The same for asyncio: every call is awaited."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def _open(self) -> None:
         self._http = httpx.AsyncClient(**self._where.settings(self.timeout))
 
     async def __aenter__(self) -> Self:
@@ -286,3 +356,56 @@ class AsyncClient(Caller[Any]):
             for event in (await self._fetch(call, None))["results"]:
                 after = event["seq"]
                 yield event
+
+    async def claim(
+        self,
+        worker: str,
+        *,
+        boards: Sequence[str] | None = None,
+        goal: str | None = None,
+        card: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        lease_seconds: int | None = None,
+        wait_seconds: float = 0.0,
+        briefing_tokens: int | None = None,
+    ) -> AsyncAttempt | None:
+        """Take a card; None when there is none. See ``Client.claim``."""
+        asked = given(
+            worker=worker,
+            boards=boards,
+            goal=goal,
+            card=card,
+            capabilities=capabilities,
+            lease_seconds=lease_seconds,
+            wait_seconds=wait_seconds,
+            briefing_tokens=briefing_tokens,
+        )
+        granted = await self._fetch(protocol.claim(asked), None)
+        return AsyncAttempt(self, granted) if granted else None
+
+    async def work(
+        self,
+        worker: str,
+        *,
+        boards: Sequence[str] | None = None,
+        goal: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        lease_seconds: int | None = None,
+        wait_seconds: float = 5.0,
+        briefing_tokens: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> AsyncIterator[AsyncAttempt]:
+        """Yield one attempt after the other. See ``Client.work``."""
+        asked = given(
+            worker=worker,
+            boards=boards,
+            goal=goal,
+            capabilities=capabilities,
+            lease_seconds=lease_seconds,
+            wait_seconds=wait_seconds,
+            briefing_tokens=briefing_tokens,
+        )
+        stop = stop or threading.Event()
+        with told_by_signal(stop):
+            while granted := await self._run(protocol.next_claim(asked, self.patience, stop)):
+                yield AsyncAttempt(self, granted, stop)

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import random
+import threading
 import time
 import uuid
 from collections.abc import Generator, Mapping
@@ -44,6 +45,7 @@ FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 EVENT_WAIT_SECONDS = 25.0
 PAGE = 200
+STOP_WITHIN_SECONDS = 0.2
 #: What a request that never reached anybody fails with.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 AWAY = frozenset({502, 503, 504})
@@ -62,11 +64,8 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Seconds the server may take to answer, beyond what the client allows any request.
     wait_seconds: float = 0.0
-
-    @property
-    def repeatable(self) -> bool:
-        """True when sending it twice does no more than sending it once."""
-        return self.method == "GET" or "Idempotency-Key" in self.headers
+    #: True when sending it twice does no more than sending it once.
+    repeatable: bool = False
 
 
 Talk = Generator[Call | float, Outcome, T]
@@ -82,21 +81,24 @@ def call(
     headers: Mapping[str, str] | None = None,
     key: str | None = None,
     wait_seconds: float = 0.0,
+    repeatable: bool = False,
 ) -> Call:
     """Return the call; a POST gets an Idempotency-Key, ``key`` or a new one.
 
-    Raises Error for a path that is not relative to the API, or a body that is not JSON.
+    One that is ``repeatable`` by nature goes without. Raises Error for a path that is not
+    relative to the API, or a body that is not JSON.
     """
     if not path.startswith("/"):
         raise Error(f"The path {path!r} is not relative to {PREFIX}; begin it with a slash.")
     sent = {"Accept": "application/json", **(headers or {})}
-    if method == "POST":
+    if method == "POST" and not repeatable:
         sent.setdefault("Idempotency-Key", key or uuid.uuid4().hex)
     if content is None and method in ("POST", "PATCH", "PUT"):
         content = encoded({} if body is None else body)
         sent["Content-Type"] = "application/json"
     wanted = {name: value for name, value in (params or {}).items() if value is not None}
-    return Call(method, path, wanted, content, sent, wait_seconds)
+    repeatable = repeatable or method in ("GET", "POST")
+    return Call(method, path, wanted, content, sent, wait_seconds, repeatable)
 
 
 def encoded(value: Any) -> bytes:
@@ -266,6 +268,27 @@ class Where:
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         return {"base_url": self.url + PREFIX, "headers": headers, "timeout": timeout}
+
+
+def claim(body: Mapping[str, Any]) -> Call:
+    """Return the call that claims a card."""
+    return call("POST", "/claims", body, wait_seconds=body.get("wait_seconds", 0.0))
+
+
+def next_claim(
+    body: Mapping[str, Any], patience: float, stop: threading.Event
+) -> Talk[JSON | None]:
+    """Claim until there is a card, and return it; None once ``stop`` is set."""
+    while not stop.is_set():
+        asked_at = time.monotonic()
+        response = yield from exchange(claim(body), patience)
+        granted: JSON | None = parsed(response)
+        if granted is not None:
+            return granted
+        rested_at = asked_at + (asked_to_wait(response) or LONGEST_DELAY_SECONDS)
+        while (rest := rested_at - time.monotonic()) > 0 and not stop.is_set():
+            yield min(rest, STOP_WITHIN_SECONDS)
+    return None
 
 
 def events(board: str, after: int, wait_seconds: float) -> Call:
