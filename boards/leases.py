@@ -34,7 +34,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, F, Max, Q
+from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
@@ -240,14 +240,14 @@ def _next(
     if goal_id is not None:
         scope = scope.filter(goal_id=goal_id)
     full = _full_columns(boards)
-    waiting = _workable(scope.ready(now), capabilities)
+    waiting = workable(scope.ready(now), capabilities)
     if full:
         waiting = waiting.exclude(column_id__in=full)
     card = _locked(waiting.in_claim_order(), skip=True).first()
     return card or _pulled(scope, boards, capabilities, now)
 
 
-def _workable(cards: CardQuerySet, capabilities: Collection[str]) -> CardQuerySet:
+def workable(cards: CardQuerySet, capabilities: Collection[str]) -> CardQuerySet:
     """Narrow to cards of active goals that the capabilities suffice for.
 
     The goal is a subquery, not a join: the claim reads one table in index order.
@@ -261,10 +261,20 @@ def _full_columns(boards: frozenset[UUID] | None) -> list[UUID]:
 
     They are locked until commit, so two workers can't both take the last place.
     """
+    return full(limited_columns(boards).select_for_update(no_key=True))
+
+
+def limited_columns(boards: frozenset[UUID] | None) -> QuerySet[Column]:
+    """The in-progress columns in which only so many workers may be at once."""
     limited = Column.objects.filter(kind=Column.Kind.IN_PROGRESS, wip_limit__isnull=False)
     if boards is not None:
         limited = limited.filter(board_id__in=boards)
-    columns = list(limited.select_for_update(no_key=True).order_by("pk"))
+    return limited.order_by("pk")
+
+
+def full(limited: QuerySet[Column]) -> list[UUID]:
+    """Return those of the limited columns in which no further worker may start."""
+    columns = list(limited)
     if not columns:
         return []
     running = dict(
@@ -288,14 +298,20 @@ def _pulled(
         column = _room(board)
         if column is None:
             continue
-        backlog = scope.filter(
-            board=board, state=State.BACKLOG, paused=False, unmet_dependencies=0, archived_at=None
-        ).filter(Q(not_before=None) | Q(not_before__lte=now))
-        card = _locked(_workable(backlog, capabilities).in_claim_order(), skip=True).first()
+        backlog = workable(pullable(scope.filter(board=board), now), capabilities)
+        card = _locked(backlog.in_claim_order(), skip=True).first()
         if card is not None:
             enter(card, column, State.WAITING, ranks.bottom(column))
             return card
     return None
+
+
+def pullable(cards: CardQuerySet, now: datetime) -> CardQuerySet:
+    """Narrow to backlog cards that may be started, as far as their own rows tell."""
+    backlog = cards.filter(
+        state=State.BACKLOG, paused=False, unmet_dependencies=0, archived_at=None
+    )
+    return backlog.filter(Q(not_before=None) | Q(not_before__lte=now))
 
 
 def _room(board: Board) -> Column | None:
@@ -377,18 +393,6 @@ def _begin(
     )
     note(card, "card.claimed", attempt.actor, attempt=attempt.number, worker=worker)
     return attempt
-
-
-def anything_claimable(boards: frozenset[UUID] | None) -> bool:
-    """True if a claim on these boards might find something. Takes no lock."""
-    now = timezone.now()
-    return (
-        Card.objects.visible_to(boards).ready(now).exists()
-        or Attempt.objects.lapsed(now).exists()
-        or Card.objects.visible_to(boards)
-        .filter(board__pull=Board.Pull.AUTO, state=State.BACKLOG)
-        .exists()
-    )
 
 
 # ── while holding ────────────────────────────────────────────────────────────────────────

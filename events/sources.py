@@ -130,9 +130,9 @@ class SQLiteSource:
         ]
 
     def pause(self, *, followed: bool, calm: bool, awaited: bool) -> float:
-        if followed:
+        if followed or awaited:
             return 0.05 if calm else 0.02
-        return 0.1 if awaited else 1.0
+        return 1.0
 
     def _ask(self, sql: str, *params: Any) -> list[Any]:
         if self._db is None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from events import tail
-from runtime_site import changes
+from runtime_site import waiting
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
@@ -28,7 +28,7 @@ class Alive:
 
 def start() -> None:
     """Start the tail on the running event loop, unless it runs."""
-    tail.watch(changes.announce, changes.anybody_waits)
+    tail.watch(waiting.announce, waiting.anybody_waits)
     tail.ensure_running()
 
 

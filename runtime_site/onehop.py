@@ -14,10 +14,10 @@ What does not fit that goes other ways:
 - A streamed response leaves its request thread at once: an async stream is read on the event
   loop, a synchronous one (a file) piece by piece in threads of its own.
 - A request that waits (long-poll) does not wait in its thread: the view returns its empty
-  answer with ``ask_again_seconds`` set, and the request is parked, holding neither thread nor
-  connection. The view is called again when something was committed or the time is over. So a
-  thousand waiting agents keep no click from being served, which no bounded set of threads of
-  their own could promise.
+  answer with ``ask_again_seconds`` and ``ask_again_when`` set, and the request is parked, holding
+  neither thread nor connection, see ``runtime_site.waiting``. The view is called again when what
+  it waits for may be there. So a thousand waiting agents keep no click from being served,
+  which no bounded set of threads of their own could promise.
 
 ``HTTP_HANDLER=stock`` uses Django's own handler for everything.
 """
@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
-import select
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,12 +37,11 @@ from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.db import connections
 from django.http import FileResponse, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from runtime_site import changes, problems
+from runtime_site import problems, threads, waiting
 
 T = TypeVar("T")
 Scope = dict[str, Any]
@@ -53,12 +50,6 @@ Send = Callable[[Any], Awaitable[None]]
 
 #: Streamed responses up to this size are read in the hop and sent like any other.
 SMALL_STREAM_BYTES = 1024 * 1024
-#: A parked request looks again at most this often, and rarer the more of them there are.
-LOOK_AGAIN_SECONDS = 0.2
-LOOK_AGAIN_SECONDS_EACH = 0.02
-#: …and at least this often, for what becomes possible by time alone.
-LOOK_ANYWAY_SECONDS = 2.0
-LOOK_ANYWAY_SECONDS_EACH = 0.02
 
 
 class Request(ASGIRequest):
@@ -76,9 +67,9 @@ class OneHopHandler(ASGIHandler):
     def __init__(self) -> None:
         BaseHandler.__init__(self)
         self.load_middleware(is_async=False)
-        self._reads = _threads(settings.HTTP_THREADS, "read")
-        self._writes = _threads(settings.HTTP_THREADS, "write")
-        self._streams = _threads(settings.HTTP_THREADS, "stream")
+        self._reads = threads.pool(settings.HTTP_THREADS, "read")
+        self._writes = threads.pool(settings.HTTP_THREADS, "write")
+        self._streams = threads.pool(settings.HTTP_THREADS, "stream")
         self._stock: ASGIHandler | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +87,7 @@ class OneHopHandler(ASGIHandler):
             await self._answer(scope, body, receive, send)
 
     async def _answer(self, scope: Scope, body: IO[bytes], receive: Receive, send: Send) -> None:
-        mark = changes.mark()
+        mark = waiting.mark()
         try:
             response = await self._hop(self._pool(scope), self._serve, scope, body)
         except _NeedsStockHandler:
@@ -126,7 +117,7 @@ class OneHopHandler(ASGIHandler):
 
     def _serve(self, scope: Scope, body: IO[bytes], waited: float = 0.0) -> HttpResponseBase:
         """Return the response, closed unless it streams."""
-        _drop_dead_connections()
+        threads.drop_dead_connections()
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
         body.seek(0)
@@ -174,18 +165,17 @@ class OneHopHandler(ASGIHandler):
     ) -> HttpResponseBase:
         """Return the first answer that does not ask again, or the last one when time is up.
 
-        ``mark`` is from before the view looked: what was committed since ends the wait.
+        ``mark`` is from before the view looked: what was committed since may end the wait.
         """
         began = time.monotonic()
-        with changes.waiter():
-            while True:
-                left = began + seconds - time.monotonic()
-                if left <= 0 or getattr(response, "ask_again_seconds", 0.0) <= 0:
-                    return response
-                await _until_worth_asking(mark, left)
+        with waiting.guest(response.ask_again_when) as guest:
+            while await guest.called(mark, began + seconds - time.monotonic()):
                 waited = time.monotonic() - began
-                mark = changes.mark()
+                mark = waiting.mark()
                 response = await self._hop(self._pool(scope), self._serve, scope, body, waited)
+                if getattr(response, "ask_again_seconds", 0.0) <= 0:
+                    break
+        return response
 
     def _readable(self, response: Any) -> Any:
         """Return a streaming response that can be read on the event loop without blocking it."""
@@ -201,36 +191,8 @@ class OneHopHandler(ASGIHandler):
             yield piece
 
 
-def _drop_dead_connections() -> None:
-    """Close connections that the database server has hung up on.
-
-    Between requests a server has nothing to say; a readable socket is its good-bye. Looking
-    costs no round trip, unlike CONN_HEALTH_CHECKS.
-    """
-    for connection in connections.all(initialized_only=True):
-        if connection.vendor == "postgresql" and connection.connection is not None:
-            poll = select.poll()
-            try:
-                poll.register(connection.connection.fileno(), select.POLLIN)
-                dead = bool(poll.poll(0))
-            except Exception:
-                dead = True
-            if dead:
-                connection.close()
-
-
 class _NeedsStockHandler(BaseException):
     """The view is a coroutine. Not an Exception, so that no middleware answers it."""
-
-
-def _threads(count: int, name: str) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=_keep_connections)
-
-
-def _keep_connections() -> None:
-    """Let this thread keep its database connections from one request to the next."""
-    for connection in connections.all():
-        connection.settings_dict = {**connection.settings_dict, "CONN_MAX_AGE": None}
 
 
 def _joined_if_small(response: Any) -> Any:
@@ -243,16 +205,6 @@ def _joined_if_small(response: Any) -> Any:
     whole.cookies = response.cookies
     whole._resource_closers = response._resource_closers
     return whole
-
-
-async def _until_worth_asking(mark: int, seconds: float) -> None:
-    """Return when a parked request should be asked again, at the latest after ``seconds``."""
-    waiting = changes.how_many_wait()
-    ends = time.monotonic() + seconds
-    pause = LOOK_AGAIN_SECONDS + LOOK_AGAIN_SECONDS_EACH * waiting
-    await asyncio.sleep(min(seconds, pause * random.uniform(0.5, 1.0)))
-    anyway = LOOK_ANYWAY_SECONDS + LOOK_ANYWAY_SECONDS_EACH * waiting
-    await changes.since(mark, min(ends - time.monotonic(), anyway))
 
 
 async def _unless_gone(work: Any, receive: Receive) -> Any:
@@ -292,22 +244,25 @@ def _replay(body: IO[bytes], receive: Receive) -> Receive:
 
 
 class StockHandler(ASGIHandler):
-    """Django's own handler, taught ``ask_again_seconds``."""
+    """Django's own handler, taught to wait as above."""
 
     request_class = Request
 
     async def get_response_async(self, request: ASGIRequest) -> HttpResponseBase:
-        began, mark = time.monotonic(), changes.mark()
+        began, mark = time.monotonic(), waiting.mark()
         response = await super().get_response_async(request)
-        ends = began + getattr(response, "ask_again_seconds", 0.0)
-        with changes.waiter():
-            while getattr(response, "ask_again_seconds", 0.0) > 0 and time.monotonic() < ends:
-                await _until_worth_asking(mark, ends - time.monotonic())
+        seconds = getattr(response, "ask_again_seconds", 0.0)
+        if seconds <= 0:
+            return response
+        with waiting.guest(response.ask_again_when) as guest:
+            while await guest.called(mark, began + seconds - time.monotonic()):
                 await sync_to_async(response.close)()
                 again = self.request_class(request.scope, _rewound(request))
                 again.META["HOLDFAST_WAITED_SECONDS"] = f"{time.monotonic() - began:.3f}"
-                mark = changes.mark()
+                mark = waiting.mark()
                 response = await super().get_response_async(again)
+                if getattr(response, "ask_again_seconds", 0.0) <= 0:
+                    break
         return response
 
 

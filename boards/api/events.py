@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.http import StreamingHttpResponse
@@ -66,6 +67,23 @@ class EventQuery(serializers.Serializer[Any]):
         return min(value, MAX_WAIT_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a long-poll waits for: an event of the board past this number."""
+
+    board_id: UUID
+    after: int
+
+    #: What happened is told to all who wait for it.
+    shared: ClassVar[bool] = True
+
+    @staticmethod
+    def look(wants: Mapping[News, int]) -> dict[News, list[int]]:
+        """Return, for each who would find news now, the board's newest number."""
+        newest = {board_id: log.last_seq(board_id) for board_id in {w.board_id for w in wants}}
+        return {w: [newest[w.board_id]] for w in wants if newest[w.board_id] > w.after}
+
+
 class EventsView(Endpoint):
     """The log of a board, in order and without a gap."""
 
@@ -117,6 +135,7 @@ class EventsView(Endpoint):
         if not results and wait_seconds:
             # The handler parks the request and asks again when there is news.
             response.ask_again_seconds = wait_seconds
+            response.ask_again_when = News(board_id, after)
         return response
 
     def _stream(self, request: Request, board_id: UUID, after: int | None) -> StreamingHttpResponse:

@@ -6,7 +6,9 @@ import asyncio
 import io
 import threading
 import time
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from django.db import connection
 from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
@@ -70,6 +72,17 @@ def stream(request: Any) -> StreamingHttpResponse:
     return StreamingHttpResponse(_ticks())
 
 
+@dataclass(frozen=True)
+class AnAnswer:
+    """What ``later`` waits for."""
+
+    shared: ClassVar[bool] = True
+
+    @staticmethod
+    def look(wants: Mapping[AnAnswer, int]) -> dict[AnAnswer, list[int]]:
+        return dict.fromkeys(wants, answers)
+
+
 def later(request: Any) -> HttpResponse:
     """Answer 204 until ``answers`` has something."""
     asked.append(request.META.get("HOLDFAST_WAITED_SECONDS"))
@@ -77,6 +90,7 @@ def later(request: Any) -> HttpResponse:
         return JsonResponse({"answer": answers[0]})
     response = HttpResponse(status=204)
     response.ask_again_seconds = float(request.GET["seconds"])  # type: ignore[attr-defined]
+    response.ask_again_when = AnAnswer()  # type: ignore[attr-defined]
     return response
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from django.core.signals import request_started
+from django.db import connections
 
-from runtime_site import changes, onehop
+from runtime_site import onehop, waiting
 from tests.runtime_site import probe_urls
 from tests.runtime_site.asgi_calls import Call, Reply
 
@@ -124,7 +125,7 @@ async def test_a_request_thread_keeps_its_connection(settings: Any) -> None:
     handler = onehop.OneHopHandler()
     seen = {content(await Call("/connected").of(handler))["connection"] for _ in range(5)}
     assert len(seen) == 1
-    await handler._hop(handler._reads, onehop.connections.close_all)
+    await handler._hop(handler._reads, connections.close_all)
 
 
 async def test_views_that_hold_every_thread_delay_no_parked_request(one_hop: Any) -> None:
@@ -134,19 +135,19 @@ async def test_views_that_hold_every_thread_delay_no_parked_request(one_hop: Any
     # Fifty requests wait, and every thread is free.
     assert (await asyncio.wait_for(Call("/slow").of(one_hop), 2)).status == 200
     probe_urls.answers.append(7)
-    changes.announce()
+    waiting.announce()
     replies = await asyncio.wait_for(asyncio.gather(*parked), 10)
     assert {reply.status for reply in replies} == {200}
 
 
 async def test_a_parked_request_is_answered_when_something_was_committed(either: Any) -> None:
-    waiting = asyncio.ensure_future(_later(either, 20))
+    later = asyncio.ensure_future(_later(either, 20))
     while not probe_urls.asked:
         await asyncio.sleep(0.01)
     began = time.monotonic()
     probe_urls.answers.append(7)
-    changes.announce()
-    reply = await asyncio.wait_for(waiting, 5)
+    waiting.announce()
+    reply = await asyncio.wait_for(later, 5)
     assert content(reply) == {"answer": 7}
     assert time.monotonic() - began < 1.5
     assert probe_urls.asked[0] is None

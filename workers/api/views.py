@@ -12,7 +12,7 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from boards import cards, leases, lookup
+from boards import cards, leases, lookup, openings
 from boards.api.contracts import AttemptOut, CardOut, MessageOut, card_out
 from boards.api.views import LIST, resolved
 from boards.models import Attempt, Card
@@ -56,10 +56,12 @@ class ClaimsView(Endpoint):
         if fields.get("goal"):
             lookup.goal(self.principal, fields["goal"])
         ask = self._ask(fields, boards, wanted)
-
+        want = openings.Want(
+            boards, frozenset(fields.get("capabilities") or ()), fields.get("goal")
+        )
         must_ask = wanted is not None or "Idempotency-Key" in request.headers
         # The look takes no lock; the claim behind it decides. A key may have its answer.
-        if must_ask or leases.anything_claimable(boards):
+        if must_ask or openings.would_find(want):
             leases.expire_lapsed(
                 leases.CLAIM_EXPIRES, boards=boards, card_id=wanted.pk if wanted else None
             )
@@ -67,8 +69,9 @@ class ClaimsView(Endpoint):
             if response.status_code != 204:
                 return response
         response = Response(status=204, headers={"Retry-After": "5"})
-        # The handler parks the request, holding no thread, and asks again when there is news.
+        # The handler parks the request, holding no thread, and asks again when there is a card.
         response.ask_again_seconds = fields.get("wait_seconds") or 0
+        response.ask_again_when = want
         return response
 
     def _ask(
