@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import httpx
@@ -273,7 +273,7 @@ class Client(Caller[Any]):
                 yield Attempt(self, granted, stop)
 
 
-class AsyncClient(Caller[Any]):
+class AsyncClient(Caller[Coroutine[Any, Any, Any]]):
     """The same for asyncio: every call is awaited."""
 
     def _open(self) -> None:
