@@ -1,5 +1,6 @@
 /* The board: drag and drop, keyboard, menu, quick add, and everybody else's changes, live. */
 import {announce, call, toast} from "./api.js";
+import {fingers} from "./finger.js";
 import {connect} from "./live.js";
 import {spelled, tell} from "./times.js";
 import {
@@ -16,6 +17,7 @@ const cardOf = id => document.getElementById(`card-${id}`);
 const columnOf = node => node.closest(".col");
 const cardsIn = column => $$("ol > .card", column);
 const listOf = column => $("ol", column);
+const tabs = new Map($$(".coltabs a").map(tab => [tab.getAttribute("href").slice(1), tab]));
 const endOf = column => $(".empty-col", column);
 const query = () => board.dataset.query ? `&${board.dataset.query}` : "";
 const MOST_IDS = 100, PAGE = 30;
@@ -289,7 +291,6 @@ function step(card, arrow) {
 /* ---- drag and drop ---------------------------------------------------------------------- */
 
 const equipped = new WeakSet();
-let dragged = null;
 
 function equip(card) {
   if (!mayWrite || equipped.has(card)) return;
@@ -310,15 +311,35 @@ function equip(card) {
 
 function clearEdges() {
   $$(".edge-top, .edge-bottom").forEach(card => card.classList.remove("edge-top", "edge-bottom"));
-  $$(".col.over").forEach(column => column.classList.remove("over"));
+  $$(".over").forEach(target => target.classList.remove("over"));
 }
 
-function showTarget({location}) {
-  clearEdges();
-  for (const target of location.current.dropTargets) {
-    if (target.data.over) target.element.classList.add(`edge-${extractClosestEdge(target.data)}`);
-    if (target.data.column) target.element.classList.add("over");
-  }
+/* What a drag does, whoever carries it: {column, card, edge} says where, null nowhere. */
+const drags = {
+  lift(card) {
+    card.classList.add("ghost");
+    live.hold();
+  },
+  over(place) {
+    clearEdges();
+    place?.card?.classList.add(`edge-${place.edge}`);
+    place?.column.classList.add("over");
+    if (place) tabs.get(place.column.id)?.classList.add("over");
+  },
+  drop(card, {column, card: other, edge}) {
+    move(card, column, other ? (edge === "top" ? {before: other} : {after: other}) : {});
+  },
+  end(card) {
+    clearEdges();
+    card.classList.remove("ghost");
+    live.release();
+  },
+};
+
+function placeOf({current: {dropTargets}}) {
+  const column = dropTargets.find(target => target.data.column);
+  const over = dropTargets.find(target => target.data.over);
+  return column ? {column: column.element, card: over?.element, edge: over && extractClosestEdge(over.data)} : null;
 }
 
 if (mayWrite) {
@@ -328,29 +349,16 @@ if (mayWrite) {
   }
   autoScrollForElements({element: board});
   monitorForElements({
-    onDragStart({source}) {
-      dragged = source.element;
-      dragged.classList.add("ghost");
-      live.hold();
-    },
-    onDrag: showTarget,
-    onDropTargetChange: showTarget,
+    onDragStart: ({source}) => drags.lift(source.element),
+    onDrag: ({location}) => drags.over(placeOf(location)),
+    onDropTargetChange: ({location}) => drags.over(placeOf(location)),
     onDrop({source, location}) {
-      clearEdges();
-      const card = cardOf(source.data.card);
-      dragged?.classList.remove("ghost");
-      dragged = null;
-      const targets = location.current.dropTargets;
-      const column = targets.find(t => t.data.column)?.element;
-      const over = targets.find(t => t.data.over);
-      if (card && column) {
-        const other = over && cardOf(over.data.over);
-        const edge = over && extractClosestEdge(over.data);
-        move(card, column, other ? (edge === "top" ? {before: other} : {after: other}) : {});
-      }
-      live.release();
+      const place = placeOf(location), card = cardOf(source.data.card);
+      if (place && card) drags.drop(card, place);
+      drags.end(source.element);
     },
   });
+  fingers(board, tabs, drags);
   $$(".card").forEach(equip);
 }
 
@@ -643,7 +651,6 @@ const live = connect({
 });
 
 /* Which column a narrow screen shows, and the one it begins with. */
-const tabs = new Map($$(".coltabs a").map(tab => [tab.getAttribute("href").slice(1), tab]));
 const sights = new IntersectionObserver(entries => {
   for (const {target, isIntersecting} of entries) {
     if (!isIntersecting || !narrow.matches) continue;

@@ -348,3 +348,108 @@ async def test_what_others_wrote_runs_nowhere(site: Site, open_page: Open, paylo
         assert await page.locator("main script, main img, main iframe").count() == 0
     hrefs = await page.locator("main a").evaluate_all("all => all.map(a => a.href)")
     assert all(href.startswith("http") for href in hrefs)
+
+
+# -- with a finger ---------------------------------------------------------------------------
+
+
+class Finger:
+    """One finger on a page's glass, as the browser hears of it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.session: Any = None
+
+    async def _tell(self, kind: str, *point: float) -> None:
+        self.session = self.session or await self.page.context.new_cdp_session(self.page)
+        points = [{"x": point[0], "y": point[1]}] if point else []
+        await self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    async def hold(self, card: Any) -> None:
+        """Put it on a card and keep still until the card is lifted."""
+        box = await card.bounding_box()
+        self.at = (box["x"] + box["width"] / 2, box["y"] + 14)
+        await self._tell("touchStart", *self.at)
+        await expect(self.page.locator(".carried")).to_be_visible()
+
+    async def move(self, x: float, y: float, steps: int = 12) -> None:
+        x0, y0 = self.at
+        for n in range(1, steps + 1):
+            await self._tell("touchMove", x0 + (x - x0) * n / steps, y0 + (y - y0) * n / steps)
+        self.at = (x, y)
+
+    async def let_go(self) -> None:
+        await self._tell("touchEnd")
+
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+async def test_a_finger_ranks_a_card_and_carries_it_to_another_column(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    keys = [new_card(site, board, f"Card {n}")["key"] for n in range(3)]
+    page = await open_page(f"/boards/{board}", **PHONE)
+    await live(page)
+    finger, backlog = Finger(page), cards_of(page, "Backlog")
+
+    await finger.hold(backlog.nth(0))
+    last = await backlog.nth(2).bounding_box()
+    await finger.move(last["x"] + 150, last["y"] + last["height"] - 6)
+    await expect(backlog.nth(2)).to_have_class(re.compile("edge-bottom"))
+    await finger.let_go()
+    await expect(page.locator("#toasts")).to_contain_text(f"{keys[0]} moved to Backlog")
+    await expect(backlog.nth(2)).to_have_attribute("data-key", keys[0])
+
+    # One column fills the screen: the others are reached over their tabs.
+    await finger.hold(page.locator(f'[data-key="{keys[1]}"]'))
+    tab = page.locator(".coltabs a", has_text="In progress")
+    box = await tab.bounding_box()
+    await finger.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    await expect(tab).to_have_class(re.compile("over"))
+    await finger.let_go()
+    await expect(cards_of(page, "In progress")).to_have_count(1)
+    await expect(page.locator(".carried, .over, .card.ghost")).to_have_count(0)
+    assert site.call("GET", f"/api/v1/cards/{keys[1]}").body["state"] == "waiting"
+
+
+async def test_a_finger_at_the_edge_turns_to_the_next_column(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    new_card(site, board, "Far to go")
+    page = await open_page(f"/boards/{board}", **PHONE)
+    await live(page)
+    finger = Finger(page)
+    await finger.hold(cards_of(page, "Backlog").first)
+    await finger.move(380, 400)
+    await expect(page.locator(".coltabs a", has_text="In progress")).to_have_attribute(
+        "aria-current", "true"
+    )
+    await finger.move(200, 400)
+    await finger.let_go()
+    await expect(cards_of(page, "Backlog")).to_have_count(0)
+    await expect(page.locator("#toasts")).to_contain_text("moved to")
+
+
+async def test_a_finger_that_moves_at_once_scrolls_and_a_tap_opens(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    for n in range(12):
+        key = new_card(site, board, f"Card {n}")["key"]
+    page = await open_page(f"/boards/{board}", **PHONE)
+    await live(page)
+    finger = Finger(page)
+    card = cards_of(page, "Backlog").nth(4)
+    box = await card.bounding_box()
+    finger.at = (box["x"] + 100, box["y"] + 20)
+    await finger._tell("touchStart", *finger.at)
+    await finger.move(box["x"] + 100, box["y"] - 250)
+    await finger.let_go()
+    moved = "document.querySelector('.col ol').scrollTop"
+    await page.wait_for_function(f"{moved} > 50")
+    await expect(page.locator(".carried, .card.ghost")).to_have_count(0)
+    moves = site.call("GET", f"/api/v1/events?board={board}&after=0").body["results"]
+    assert not [event for event in moves if event["kind"] == "card.moved"]
+    await page.locator(f'[data-key="{key}"] .t').tap()
+    await page.wait_for_url(f"**/cards/{key}")
