@@ -111,7 +111,7 @@ def encoded(value: Any) -> bytes:
 
 def segment(name: str) -> str:
     """Return ``name`` as one segment of a path, such as a step's key."""
-    return quote(name, safe="").replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
 
 
 def exchange(request: Call, patience: float) -> Talk[httpx.Response]:
@@ -123,50 +123,48 @@ def exchange(request: Call, patience: float) -> Talk[httpx.Response]:
     ends = time.monotonic() + patience
     for tries in itertools.count():
         outcome = yield request
-        trouble, wait = judged(request, outcome)
-        if trouble is None:
-            assert isinstance(outcome, httpx.Response)
+        if isinstance(outcome, httpx.Response) and outcome.is_success:
             return outcome
-        delay = pause(tries) if wait is None else wait + random.uniform(0, FIRST_DELAY_SECONDS)
-        if (wait is not None and wait < 0) or time.monotonic() + delay > ends:
+        trouble, passes = judged(request, outcome)
+        delay = wait_of(outcome, tries)
+        if not passes or time.monotonic() + delay > ends:
             raise trouble
         logger.info("%s %s: %s Again in %.1f s.", request.method, request.path, trouble, delay)
         yield delay
     raise AssertionError("patience without end")  # pragma: no cover
 
 
-def judged(request: Call, outcome: Outcome) -> tuple[ApiError | None, float | None]:
-    """Return what is wrong and how long to wait: None for as usual, below 0 for never again."""
+def judged(request: Call, outcome: Outcome) -> tuple[ApiError, bool]:
+    """Return what is wrong, and whether the same request may be sent again in a while."""
     if isinstance(outcome, httpx.RequestError):
-        again = request.repeatable or isinstance(outcome, NOT_SENT)
-        return unreachable(outcome), None if again else -1.0
+        return unreachable(outcome), request.repeatable or isinstance(outcome, NOT_SENT)
     assert outcome is not None
-    if outcome.is_success:
-        return None, None
     trouble = refusal(outcome)
-    passes = outcome.status_code in (429, 503) or (
+    # 429 and 503 say that nothing was done.
+    return trouble, outcome.status_code in (429, 503) or (
         request.repeatable
         and (outcome.status_code in AWAY or trouble.code == "idempotency_key_busy")
     )
-    return trouble, asked_to_wait(outcome) if passes else -1.0
 
 
-def pause(tries: int) -> float:
-    """Return how long to wait after so many failures; never the same for two clients."""
-    return min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0**tries) * random.uniform(0.5, 1.0)
+def wait_of(outcome: Outcome, tries: int) -> float:
+    """Return how long to wait after so many failures; hardly ever the same for two clients."""
+    asked = asked_to_wait(outcome) if isinstance(outcome, httpx.Response) else None
+    if asked is not None:
+        return asked + random.uniform(0, FIRST_DELAY_SECONDS)
+    doubled = FIRST_DELAY_SECONDS * 2.0 ** min(tries, 20)
+    return min(LONGEST_DELAY_SECONDS, doubled) * random.uniform(0.5, 1.0)
 
 
 def asked_to_wait(response: httpx.Response) -> float | None:
     """Return the seconds of ``Retry-After``, if there is a readable one."""
     text = response.headers.get("Retry-After", "").strip()
     try:
-        return min(float(int(text)), 1e9) if text.isdigit() else _until(text)
+        if text.isdigit():
+            return float(text)
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except ValueError:
         return None
-
-
-def _until(date: str) -> float:
-    return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
 
 
 def unreachable(error: httpx.RequestError) -> Unreachable:

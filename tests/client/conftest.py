@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -127,7 +128,8 @@ class Scripted:
     script: list[Any] = field(default_factory=list)
 
     def will(self, *answers: Any) -> None:
-        """Answer with each in turn: (status, headers, body), or None to hang up."""
+        """Answer with each in turn: (status, headers, body), None to hang up, seconds to keep
+        silent for so long before that."""
         self.script += answers
 
 
@@ -138,7 +140,8 @@ def scripted() -> Iterator[Scripted]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             told.got.append(Said(self.command, self.path, self.headers, body))
             answer = told.script.pop(0)
-            if answer is None:
+            if answer is None or isinstance(answer, float):
+                time.sleep(answer or 0)
                 self.close_connection = True
                 return
             status, headers, content = answer
@@ -155,7 +158,7 @@ def scripted() -> Iterator[Scripted]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         told = Scripted(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
         thread.start()
         yield told
         server.shutdown()

@@ -28,14 +28,18 @@ def _json(body: Any) -> bytes:
 def ask(request: pytest.FixtureRequest, scripted: Scripted) -> Any:
     """Make a call with either client and return what it gives."""
 
-    def sync_ask(method: str, *args: Any, patience: float = 5, **more: Any) -> Any:
-        with holdfast.Client(scripted.url, "t0ken", patience=patience, timeout=5) as client:
+    def sync_ask(
+        method: str, *args: Any, patience: float = 5, timeout: float = 5, **more: Any
+    ) -> Any:
+        with holdfast.Client(scripted.url, "t0ken", patience=patience, timeout=timeout) as client:
             return getattr(client, method)(*args, **more)
 
-    def async_ask(method: str, *args: Any, patience: float = 5, **more: Any) -> Any:
+    def async_ask(
+        method: str, *args: Any, patience: float = 5, timeout: float = 5, **more: Any
+    ) -> Any:
         async def go() -> Any:
             async with holdfast.AsyncClient(
-                scripted.url, "t0ken", patience=patience, timeout=5
+                scripted.url, "t0ken", patience=patience, timeout=timeout
             ) as client:
                 return await getattr(client, method)(*args, **more)
 
@@ -66,17 +70,30 @@ def test_every_post_has_a_key_of_its_own(ask, scripted):
     "trouble",
     [
         None,
+        1.5,
         problem(503, "unavailable", {"Retry-After": "0"}),
+        problem(503, "unavailable", {"Retry-After": "Mon, 23 Nov 2020 02:00:00 GMT"}),
+        problem(503, "unavailable", {"Retry-After": "soon"}),
         problem(429, "throttled", {"Retry-After": "0"}),
         problem(409, "idempotency_key_busy", {"Retry-After": "0"}),
         (502, {}, b"<h1>Bad gateway</h1>"),
         (504, {}, b""),
     ],
-    ids=["hung up", "503", "429", "busy key", "502", "504"],
+    ids=[
+        "hung up",
+        "silent",
+        "503",
+        "503 till a date",
+        "503 till soon",
+        "429",
+        "busy key",
+        "502",
+        "504",
+    ],
 )
 def test_trouble_that_passes_is_met_with_the_same_request_again(ask, scripted, trouble):
     scripted.will(trouble, trouble, OK)
-    assert ask("post", "/things", {"a": 1}) == {"ok": True}
+    assert ask("post", "/things", {"a": 1}, timeout=1) == {"ok": True}
     assert len(scripted.got) == 3
     assert len(set(keys(scripted))) == 1
     assert {said.body for said in scripted.got} == {b'{"a": 1}'}
@@ -99,7 +116,7 @@ def test_patience_bounds_all_of_it(ask, scripted):
     assert time.monotonic() - began < 5
 
 
-def test_a_server_that_is_not_there_is_named(ask):
+def test_a_server_that_is_not_there_is_named():
     with pytest.raises(holdfast.Unreachable, match=r"http://127\.0\.0\.1:1 gives no answer"):
         with holdfast.Client("http://127.0.0.1:1", "t", patience=0.5) as client:
             client.get("/me")
