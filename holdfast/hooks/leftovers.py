@@ -57,7 +57,7 @@ def _git(cwd: str) -> tuple[str, dict[str, Any]]:
         return said + "with nothing uncommitted.", workspace
     named = ", ".join(f"{line[3:]} ({line[:2].strip()})" for line in changed[:FILES_NAMED])
     more = f" and {len(changed) - FILES_NAMED} more" if len(changed) > FILES_NAMED else ""
-    return f"{said}with {len(changed)} uncommitted changes: {named}{more}.", workspace
+    return f"{said}with uncommitted changes ({len(changed)}): {named}{more}.", workspace
 
 
 def _ask(cwd: str, *words: str) -> str | None:

@@ -61,8 +61,8 @@ class Server:
         if response.status_code in (401, 403):
             raise Refused("not_authenticated", "the server refuses HOLDFAST_TOKEN")
         told = _object(response.text)
-        if isinstance(error := told.get("error"), dict):
-            raise Refused("error", str(error.get("message")))
+        if isinstance(refusal := told.get("error"), dict):
+            raise Refused("error", str(refusal.get("message")))
         if not isinstance(result := told.get("result"), dict):
             raise Silent(f"HTTP {response.status_code} without an MCP answer")
         return result
