@@ -266,6 +266,10 @@ class Tail:
             self._heard.add(board_id)
         self._wake.set()
 
+    def attend(self) -> None:
+        """Take the next turn now."""
+        self._wake.set()
+
     # -- following ---------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -304,6 +308,7 @@ class Tail:
             stirred = await source.stirred()
             self._well()
             if heard or heard_all or (stirred and not source.guesses):
+                self._news_at = time.monotonic()
                 for changed, _ in _watchers:
                     changed()
             everywhere = heard_all or stirred
@@ -370,6 +375,12 @@ async def stop() -> None:
     if _tail is not None:
         tail, _tail = _tail, None
         await tail.stop()
+
+
+def attend() -> None:
+    """Look now, and closely from now on: somebody has begun to wait for a change."""
+    if _tail is not None:
+        _tail.attend()
 
 
 def watch(changed: Callable[[], None], awaited: Callable[[], bool]) -> None:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from django.db import connections
 
+from events import tail
 from runtime_site import threads
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class Room:
         guest = Guest(self, want)
         self.guests[guest] = None
         if self._looking is None:
+            tail.attend()
             self._looking = self.loop.create_task(self._run())
         return guest
 
