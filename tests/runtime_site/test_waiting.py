@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.serving import STORE, Site, new_site
+from tests.serving import STORE, Site, Web, new_site
 
 
 @pytest.fixture(scope="module", params=[STORE])
@@ -74,3 +77,67 @@ def test_many_waiting_workers_hold_up_nobody_and_one_gets_the_card(site: Site) -
         assert site.call("POST", f"/api/v1/cards/{card}/move", {"column": running}).status == 200
         answers = [future.result() for future in waiting]
     assert sorted(answer.status for answer in answers) == [201] + [204] * 19
+
+
+@pytest.mark.acceptance
+def test_hundreds_of_waiting_workers_of_two_processes_share_the_cards_that_suit_them() -> None:
+    """Each card goes to exactly one who can take it, and the store is not asked for the others."""
+    with new_site("sqlite") as site:
+        webs = [site.serve(), site.serve()]
+        board = site.new_board()["key"]
+        asyncio.run(_share(site, webs, board))
+
+
+async def _share(site: Site, webs: list[Web], board: str) -> None:
+    wants = {"boards": [board], "wait_seconds": 60}
+    unable = [
+        asyncio.create_task(_claim(site, webs[n % 2], {**wants, "worker": f"docs-{n}"}))
+        for n in range(280)
+    ]
+    able = [
+        asyncio.create_task(
+            _claim(site, webs[n % 2], {**wants, "worker": f"py-{n}", "capabilities": ["python"]})
+        )
+        for n in range(20)
+    ]
+    await asyncio.sleep(5)
+    threads = [len(list(Path(f"/proc/{web.pid}/task").iterdir())) for web in webs]
+    assert max(threads) < 40, "who waits holds no thread"
+    before = site.call("GET", f"/api/v1/events?board={board}").body["last_seq"]
+    for n in range(10):
+        card = {"board": board, "title": f"{n}", "column": "in_progress", "requires": ["python"]}
+        made = await asyncio.to_thread(site.call, "POST", "/api/v1/cards", card)
+        assert made.status == 201
+    done: set[Any] = set()
+    ends = time.monotonic() + 20
+    while len(done) < 10 and time.monotonic() < ends:
+        done, _ = await asyncio.wait(able, timeout=0.2)
+    await asyncio.sleep(1)
+    done, waiting = await asyncio.wait([*able, *unable], timeout=0)
+    won = [task.result() for task in done]
+    assert [status for status, _ in won] == [201] * 10
+    assert len({body["card"]["key"] for _, body in won}) == 10
+    assert {body["attempt"]["worker"][:3] for _, body in won} == {"py-"}
+    # Ten cards made and claimed, and nothing else happened.
+    after = site.call("GET", f"/api/v1/events?board={board}&after={before}").body["results"]
+    assert [e["kind"] for e in after].count("card.claimed") == 10
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def _claim(site: Site, web: Web, body: dict[str, Any]) -> tuple[int, Any]:
+    sent = json.dumps(body).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    try:
+        head = (
+            "POST /api/v1/claims HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+            f"Authorization: Bearer {site.token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(sent)}\r\n\r\n"
+        )
+        writer.write(head.encode() + sent)
+        answer = await reader.read()
+    finally:
+        writer.close()
+    head, _, rest = answer.decode().partition("\r\n\r\n")
+    return int(head.split(" ", 2)[1]), json.loads(rest) if rest else None
