@@ -98,8 +98,8 @@ class Keeper:
                 return []
             del self.notes.held[attempt]
             return [
-                f"Holdfast: {_card(held)} is no longer yours; the server says: {error} "
-                "Stop working on it and change nothing more for it."
+                f"Holdfast: {_card(held)} is no longer yours ({error}) "
+                "Change nothing more for it; claim a card before you go on."
             ]
         held.beat_at = self.now()
         held.lease_seconds = _whole(told.get("lease_seconds")) or held.lease_seconds

@@ -56,9 +56,12 @@ def _matched(cli: str, events: dict[str, bool], timeout: int) -> dict[str, Any]:
     }
 
 
+#: A tool that fails, such as a test run, is an event of its own.
+_EVENTS = {"PostToolUse": True, "PostToolUseFailure": True, "Stop": False, "SessionEnd": False}
+
+
 def _claude() -> list[Snippet]:
-    events = {"PostToolUse": True, "Stop": False, "SessionEnd": False}
-    return [_file(".claude/settings.json", _matched("claude", events, 10))]
+    return [_file(".claude/settings.json", _matched("claude", _EVENTS, 10))]
 
 
 def _codex() -> list[Snippet]:
@@ -71,8 +74,7 @@ def _codex() -> list[Snippet]:
 
 def _qwen() -> list[Snippet]:
     # Milliseconds, as for Gemini CLI.
-    events = {"PostToolUse": True, "Stop": False, "SessionEnd": False}
-    return [_file(".qwen/settings.json", _matched("qwen", events, 10_000))]
+    return [_file(".qwen/settings.json", _matched("qwen", _EVENTS, 10_000))]
 
 
 def _gemini() -> list[Snippet]:
