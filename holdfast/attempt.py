@@ -443,6 +443,11 @@ class AsyncAttempt(Held[Coroutine[Any, Any, JSON]]):
 
     @overload
     def step(
+        self, key: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+
+    @overload
+    def step(
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
     ) -> Callable[P, Coroutine[Any, Any, R]]: ...
 

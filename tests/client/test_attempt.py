@@ -106,7 +106,7 @@ def test_a_decorated_function_is_remembered_by_its_arguments(desk, client):
             return 1, 2
 
         assert [greeting(), greeting()] == ["hello", "hello"]
-        assert other() == [1, 2]  # type: ignore[comparison-overlap]
+        assert other() == [1, 2]
         attempt.complete("done")
     found = desk.get(f"/cards/{key}/steps")["results"]
     titles = {step["key"].partition(":")[0]: step["title"] for step in found}
@@ -123,7 +123,7 @@ def test_arguments_that_can_not_name_a_step_are_refused_before_it_runs(desk, cli
     desk.card()
     with client.claim(worker="ada") as attempt:
         with pytest.raises(holdfast.Error, match="key of your own"):
-            squared(object())  # type: ignore[arg-type]
+            squared(object())
         attempt.complete("done")
 
 
@@ -374,7 +374,7 @@ async def test_an_async_worker_from_claim_to_completed(desk: Desk, sent: Sent):
         async for attempt in client.work("ada"):
             async with attempt:
                 del sent.all[:]
-                assert await attempt.step("sync", lambda: 1) == 1  # type: ignore[arg-type]
+                assert await attempt.step("sync", lambda: 1) == 1
                 assert await doubled(4) == 8
                 assert await doubled(4) == 8
                 assert len(sent.work()) == 5
@@ -409,6 +409,6 @@ async def test_an_async_attempt_that_raises_is_failed(desk: Desk):
     async with desk.aclient() as client:
         with pytest.raises(ZeroDivisionError):
             async with await client.claim(worker="ada", card=key) as attempt:
-                await attempt.step("divide", lambda: 1 / 0)  # type: ignore[arg-type]
+                await attempt.step("divide", lambda: 1 / 0)
     assert desk.attempts(key)[0]["status"] == "failed"
     assert desk.steps(key) == [("divide", "failed")]

@@ -166,8 +166,11 @@ def test_forked_children_end_nothing_and_no_exit_hangs(desk: Desk, start):
         with attempt:
             time.sleep(1)
             if (child := os.fork()) == 0:
-                attempt.log("from the child")
+                for n in range(40):
+                    assert "last" in attempt.log(f"from the child {n}")
                 sys.exit(7)                      # through the block
+            for n in range(40):                  # on a socket of its own
+                assert attempt.step(f"mine-{n}", lambda: n) == n
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
             attempt.step("mine", lambda: 1)
             attempt.complete("done")

@@ -250,3 +250,29 @@ def test_the_same_key_changes_something_once(desk: Desk, client: holdfast.Client
     assert first.json() == again.json()
     assert again.headers["Idempotent-Replay"] == "true"
     assert first.headers["ETag"] == '"1"'
+
+
+def test_a_worker_that_is_told_to_stop_hands_over(scripted: Scripted):
+    granted = {
+        "attempt": {"id": "a", "number": 1},
+        "lease": {"token": "l", "ttl_seconds": 60},
+        "card": {"key": "X-1"},
+        "goal": None,
+        "resume": {"checkpoint": None, "steps_done": 0, "in_doubt": []},
+        "briefing": {"markdown": ""},
+    }
+    beat = {"ttl_seconds": 60, "directive": "stop", "messages": [], "notices": []}
+    scripted.will((201, {}, _json(granted)), (200, {}, _json(beat)), OK)
+    with holdfast.Client(scripted.url, "t") as client:
+        with pytest.raises(holdfast.Handover) as asked:
+            with client.claim(worker="ada") as attempt:
+                assert attempt.heartbeat()["directive"] == "stop"
+                attempt.step("next", lambda: 1)
+    assert asked.value.reason == "stop"
+    _, heartbeat, release = scripted.got
+    assert (heartbeat.path, release.path) == (
+        "/api/v1/attempts/a/heartbeat",
+        "/api/v1/attempts/a/release",
+    )
+    assert release.headers["Lease-Token"] == "l"
+    assert heartbeat.headers["Idempotency-Key"] is None  # a day of answers nobody asks for
