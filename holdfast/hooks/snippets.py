@@ -32,6 +32,11 @@ You work on cards of a Holdfast board, through its MCP tools.
 """
 
 
+def has_hook(cli: str) -> bool:
+    """True for the command lines that call a hook of ours."""
+    return cli in _HOOKS
+
+
 def snippets(cli: str) -> list[Snippet]:
     """Return what to paste for this command line; the plain instructions for any other."""
     return [*_HOOKS.get(cli, list)(), _instructions(_FILES.get(cli, "AGENTS.md"))]
@@ -45,12 +50,21 @@ def _file(path: str, content: dict[str, Any]) -> Snippet:
     return Snippet("Add this to the settings", json.dumps(content, indent=2), path)
 
 
-def _matched(cli: str, events: dict[str, bool], timeout: int) -> dict[str, Any]:
-    """Return hooks as four command lines write them; the flag says that an event has tools."""
-    run = {"type": "command", "command": f"holdfast hook {cli}", "timeout": timeout}
+def _matched(cli: str, events: dict[str, bool], unit: int = 1) -> dict[str, Any]:
+    """Return hooks as four command lines write them; the flag says that an event has tools.
+
+    ``unit`` is how many of the command line's units of time are a second.
+    """
+
+    def run(event: str) -> dict[str, Any]:
+        # The hook goes on by itself after a session; Codex allows it no more than this anyway.
+        seconds = 3 if event == "SessionEnd" else 10
+        command = f"holdfast hook {cli}"
+        return {"type": "command", "command": command, "timeout": seconds * unit}
+
     return {
         "hooks": {
-            event: [{**({"matcher": "*"} if tools else {}), "hooks": [run]}]
+            event: [{**({"matcher": "*"} if tools else {}), "hooks": [run(event)]}]
             for event, tools in events.items()
         }
     }
@@ -61,25 +75,24 @@ _EVENTS = {"PostToolUse": True, "PostToolUseFailure": True, "Stop": False, "Sess
 
 
 def _claude() -> list[Snippet]:
-    return [_file(".claude/settings.json", _matched("claude", _EVENTS, 10))]
+    return [_file(".claude/settings.json", _matched("claude", _EVENTS))]
 
 
 def _codex() -> list[Snippet]:
     events = {"PostToolUse": True, "Stop": False, "SessionEnd": False}
     return [
-        _file("~/.codex/hooks.json", _matched("codex", events, 10)),
+        _file("~/.codex/hooks.json", _matched("codex", events)),
         Snippet("Codex runs a hook only after you trusted it: in codex, once", "/hooks"),
     ]
 
 
 def _qwen() -> list[Snippet]:
-    # Milliseconds, as for Gemini CLI.
-    return [_file(".qwen/settings.json", _matched("qwen", _EVENTS, 10_000))]
+    return [_file(".qwen/settings.json", _matched("qwen", _EVENTS, 1000))]
 
 
 def _gemini() -> list[Snippet]:
     events = {"AfterTool": True, "AfterAgent": False, "SessionEnd": False}
-    return [_file(".gemini/settings.json", _matched("gemini", events, 10_000))]
+    return [_file(".gemini/settings.json", _matched("gemini", events, 1000))]
 
 
 def _cursor() -> list[Snippet]:

@@ -51,12 +51,24 @@ class Recipe:
     slug: str
     name: str
     blocks: tuple[Block, ...]
-    note: str = ""
+    note: str
+    hooks: tuple[Block, ...] = ()  # what keeps a card's lease without being asked
 
 
 def recipes(to: Connection) -> list[Recipe]:
     """Return the recipe of every kind of agent, filled in for the connection."""
-    return [Recipe(slug, name, tuple(make(to)), note) for slug, name, make, note in _KINDS]
+    return [
+        Recipe(slug, name, tuple(make(to)), note, _hooks(slug)) for slug, name, make, note in _KINDS
+    ]
+
+
+def _hooks(slug: str) -> tuple[Block, ...]:
+    # Late: the client's package brings an HTTP library that the server needs nowhere else.
+    from holdfast.hooks.snippets import has_hook, snippets
+
+    if not has_hook(slug):
+        return ()
+    return tuple(Block(found.title, found.text, found.path) for found in snippets(slug))
 
 
 # ── what they share ──────────────────────────────────────────────────────────────────────
@@ -177,40 +189,37 @@ def _curl(to: Connection) -> list[Block]:
 
 def _python(to: Connection) -> list[Block]:
     code = f"""\
-import json, os, urllib.request
+from holdfast import Client, step
 
-def call(path, body, **headers):
-    request = urllib.request.Request(
-        os.environ["HOLDFAST_URL"] + "/api/v1" + path,
-        json.dumps(body).encode(),
-        {{
-            "Authorization": "Bearer " + os.environ["HOLDFAST_TOKEN"],
-            "Content-Type": "application/json",
-            **headers,
-        }},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer) if answer.status != 204 else None
+@step  # its result is recorded: whoever comes next gets it without running this again
+def work(part):
+    return part * part  # stands for an hour of work
 
-claim = call("/claims", {{"worker": "python-1", "boards": [{to.board!r}], "wait_seconds": 25}})
-if claim is None:
-    raise SystemExit("Nothing to do.")
-print(claim["briefing"]["markdown"])
-attempt, lease = claim["attempt"]["id"], claim["lease"]["token"]
-# ... do the work, then:
-call(f"/attempts/{{attempt}}/complete", {{"summary": "Done"}}, **{{"Lease-Token": lease}})
+with Client() as client:
+    for attempt in client.work("python-1", boards=[{json.dumps(to.board)}]):
+        with attempt:  # a thread keeps the lease; an exception in here is recorded as a failure
+            print(attempt.briefing)
+            squares = [work(part) for part in range(1, 9)]
+            attempt.complete(f"The sum is {{sum(squares)}}.", result=squares)
 """
-    return [_environment(to), Block("Claim a card, work on it, complete it", code, "worker.py")]
+    return [
+        _environment(to),
+        Block("Claim cards, work on them, complete them", code, "worker.py"),
+        _start("python worker.py"),
+    ]
 
+
+_TRUST = "It reads the project's settings once you have trusted the folder."
+_PACKAGE = "The holdfast package comes with the server: pip install its checkout or its wheel."
 
 #: In the order in which the page shows them.
 _KINDS: tuple[tuple[str, str, Callable[[Connection], list[Block]], str], ...] = (
-    ("claude", "Claude Code", _claude, ""),
-    ("codex", "Codex", _codex, ""),
+    ("claude", "Claude Code", _claude, "Without a terminal: claude -p, with the same options."),
+    ("codex", "Codex", _codex, "Without a terminal: codex exec, with the same words."),
     ("opencode", "OpenCode", _opencode, ""),
-    ("qwen", "Qwen Code", _qwen, ""),
-    ("gemini", "Gemini CLI", _gemini, ""),
-    ("cursor", "Cursor", _cursor, ""),
+    ("qwen", "Qwen Code", _qwen, _TRUST),
+    ("gemini", "Gemini CLI", _gemini, _TRUST),
+    ("cursor", "Cursor", _cursor, "Started from that shell with cursor . the editor has it too."),
     ("curl", "curl", _curl, ""),
-    ("python", "Python", _python, ""),
+    ("python", "Python", _python, _PACKAGE),
 )
