@@ -63,10 +63,10 @@ class Held(ABC, Generic[Given]):
         self.ttl_seconds: float = granted["lease"]["ttl_seconds"]
         self.lease_token: str = granted["lease"]["token"]
         self.directive = "continue"
-        self.messages: list[JSON] = []
         self.notices: list[JSON] = []
         #: How it ended: complete, fail, block or release; None as long as it has not.
         self.ended: str | None = None
+        self._messages: dict[int, JSON] = {}
         self._lost: LeaseLost | None = None
         self._lost_raised = False
         self._stop = stop
@@ -86,6 +86,11 @@ class Held(ABC, Generic[Given]):
     def state(self) -> Any:
         """The ``state`` of the checkpoint that this attempt resumes at, if there is one."""
         return (self.resume["checkpoint"] or {}).get("state")
+
+    @property
+    def messages(self) -> list[JSON]:
+        """What people have said since the claim, in order."""
+        return [self._messages[number] for number in sorted(self._messages)]
 
     @property
     def lost(self) -> bool:
@@ -268,27 +273,28 @@ class Held(ABC, Generic[Given]):
     def _told_beat(self, note: str | None, percent: int | None) -> Talk[JSON]:
         self._check()
         try:
-            return (yield from self.beat(note, percent))
+            return (yield from self.beat(self.client.patience, note, percent))
         except LeaseLost:
             self._lost_raised = True
             raise
 
-    def beat(self, note: str | None = None, percent: int | None = None) -> Talk[JSON]:
+    def beat(
+        self, patience: float, note: str | None = None, percent: int | None = None
+    ) -> Talk[JSON]:
         """Renew the lease and take in what the server has to say. Raises LeaseLost."""
-        seen = self.messages[-1]["id"] if self.messages else None
+        seen = max(self._messages, default=None)
         body = given(note=note, percent=percent, seen_message=seen)
         # Repeatable by nature, so without a key: the server would keep its answer for a day.
         call = self._call("POST", "/heartbeat", body, repeatable=True)
         try:
-            answer: JSON = yield from protocol.fetch(call, self.ttl_seconds / 3)
+            answer: JSON = yield from protocol.fetch(call, patience)
         except LeaseLost as lost:
             self._lost = lost
             raise
         self.ttl_seconds = answer["ttl_seconds"]
         self.directive = answer["directive"]
         self.notices = answer["notices"]
-        known = {message["id"] for message in self.messages}
-        self.messages += [new for new in answer["messages"] if new["id"] not in known]
+        self._messages.update((message["id"], message) for message in answer["messages"])
         return answer
 
     def heed(self, key: str) -> None:
@@ -315,26 +321,25 @@ class Held(ABC, Generic[Given]):
     def _leave(self, error: BaseException | None) -> Talk[bool]:
         """Say how the attempt ended if nobody has; return whether ``error`` is settled by it."""
         in_loop = self._stop is not None
-        if self.lost:
-            if error is None and not self._lost_raised and not in_loop:
-                self._check()
-            if in_loop:
-                logger.warning("%s: %s", self, self._lost)
-            return in_loop and (error is None or isinstance(error, Exception))
-        if self.ended is None:
+        if self.ended is None and self._lost is None:
             try:
                 yield from self._last_words(error)
             except LeaseLost:
-                if not in_loop and error is None:
-                    raise
+                self._lost_raised = False  # the block has not heard of it
             except Error as unsaid:
                 if error is None:
                     raise
                 error.add_note(f"{self} could not be ended: {unsaid} Its lease will run out.")
                 return False
-        if not in_loop or not isinstance(error, Exception) or isinstance(error, Unreachable):
+        if self.lost and error is None and not (in_loop or self._lost_raised):
+            self._check()
+        settled = in_loop and isinstance(error, Exception | None)
+        if not settled or isinstance(error, Unreachable):
             return False
-        if not isinstance(error, Handover):
+        if self.lost:
+            cause = None if isinstance(error, LeaseLost) else error
+            logger.warning("%s: %s", self, self._lost, exc_info=cause)
+        elif error is not None and not isinstance(error, Handover):
             logger.error("%s failed", self, exc_info=error)
         return True
 

@@ -7,20 +7,21 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 import httpx
 
 from holdfast import protocol
 from holdfast.attempt import AsyncAttempt, Attempt
-from holdfast.protocol import EVENT_WAIT_SECONDS, JSON, PAGE, Call, Outcome, Talk, Where
+from holdfast.protocol import EVENT_WAIT_SECONDS, JSON, PAGE, Call, Outcome, Talk, Where, Wish
 from holdfast.stopping import told_by_signal
-from holdfast.texts import given
 
 T = TypeVar("T")
 #: What a call gives: parsed JSON, or an awaitable of it.
 Given = TypeVar("Given")
+
+IDLE_WAIT_SECONDS = 5.0
 
 
 class Caller(ABC, Generic[Given]):
@@ -210,66 +211,28 @@ class Client(Caller[Any]):
                 after = event["seq"]
                 yield event
 
-    def claim(
-        self,
-        worker: str,
-        *,
-        boards: Sequence[str] | None = None,
-        goal: str | None = None,
-        card: str | None = None,
-        capabilities: Sequence[str] | None = None,
-        lease_seconds: int | None = None,
-        wait_seconds: float = 0.0,
-        briefing_tokens: int | None = None,
-    ) -> Attempt | None:
-        """Take a card; None when there is none within ``wait_seconds``.
+    def claim(self, worker: str, **wish: Unpack[Wish]) -> Attempt | None:
+        """Take a card; None when there is none within ``wait_seconds`` (0 unless told).
 
         ``card`` names one, else it is the best that ``boards``, ``goal`` and ``capabilities``
         allow. Raises Conflict when the named card can't be taken.
         """
-        asked = given(
-            worker=worker,
-            boards=boards,
-            goal=goal,
-            card=card,
-            capabilities=capabilities,
-            lease_seconds=lease_seconds,
-            wait_seconds=wait_seconds,
-            briefing_tokens=briefing_tokens,
-        )
-        granted = self._fetch(protocol.claim(asked), None)
+        granted = self._fetch(protocol.claim(worker, wish), None)
         return Attempt(self, granted) if granted else None
 
     def work(
-        self,
-        worker: str,
-        *,
-        boards: Sequence[str] | None = None,
-        goal: str | None = None,
-        capabilities: Sequence[str] | None = None,
-        lease_seconds: int | None = None,
-        wait_seconds: float = 5.0,
-        briefing_tokens: int | None = None,
-        stop: threading.Event | None = None,
+        self, worker: str, *, stop: threading.Event | None = None, **wish: Unpack[Wish]
     ) -> Iterator[Attempt]:
         """Yield one attempt after the other until SIGTERM comes or ``stop`` is set.
 
         The attempt in hand then releases its card at its next step. Waits for work
-        ``wait_seconds`` at a time, which is how long stopping may take. What goes wrong in the
-        ``with`` block of an attempt is reported and logged, and the loop goes on.
+        ``wait_seconds`` (5) at a time, which is how long stopping may take. What goes wrong in
+        the ``with`` block of an attempt is reported and logged, and the loop goes on.
         """
-        asked = given(
-            worker=worker,
-            boards=boards,
-            goal=goal,
-            capabilities=capabilities,
-            lease_seconds=lease_seconds,
-            wait_seconds=wait_seconds,
-            briefing_tokens=briefing_tokens,
-        )
+        wish.setdefault("wait_seconds", IDLE_WAIT_SECONDS)
         stop = stop or threading.Event()
         with told_by_signal(stop):
-            while granted := self._run(protocol.next_claim(asked, self.patience, stop)):
+            while granted := self._run(protocol.next_claim(worker, wish, self.patience, stop)):
                 yield Attempt(self, granted, stop)
 
 
@@ -357,55 +320,19 @@ class AsyncClient(Caller[Coroutine[Any, Any, Any]]):
                 after = event["seq"]
                 yield event
 
-    async def claim(
-        self,
-        worker: str,
-        *,
-        boards: Sequence[str] | None = None,
-        goal: str | None = None,
-        card: str | None = None,
-        capabilities: Sequence[str] | None = None,
-        lease_seconds: int | None = None,
-        wait_seconds: float = 0.0,
-        briefing_tokens: int | None = None,
-    ) -> AsyncAttempt | None:
+    async def claim(self, worker: str, **wish: Unpack[Wish]) -> AsyncAttempt | None:
         """Take a card; None when there is none. See ``Client.claim``."""
-        asked = given(
-            worker=worker,
-            boards=boards,
-            goal=goal,
-            card=card,
-            capabilities=capabilities,
-            lease_seconds=lease_seconds,
-            wait_seconds=wait_seconds,
-            briefing_tokens=briefing_tokens,
-        )
-        granted = await self._fetch(protocol.claim(asked), None)
+        granted = await self._fetch(protocol.claim(worker, wish), None)
         return AsyncAttempt(self, granted) if granted else None
 
     async def work(
-        self,
-        worker: str,
-        *,
-        boards: Sequence[str] | None = None,
-        goal: str | None = None,
-        capabilities: Sequence[str] | None = None,
-        lease_seconds: int | None = None,
-        wait_seconds: float = 5.0,
-        briefing_tokens: int | None = None,
-        stop: threading.Event | None = None,
+        self, worker: str, *, stop: threading.Event | None = None, **wish: Unpack[Wish]
     ) -> AsyncIterator[AsyncAttempt]:
         """Yield one attempt after the other. See ``Client.work``."""
-        asked = given(
-            worker=worker,
-            boards=boards,
-            goal=goal,
-            capabilities=capabilities,
-            lease_seconds=lease_seconds,
-            wait_seconds=wait_seconds,
-            briefing_tokens=briefing_tokens,
-        )
+        wish.setdefault("wait_seconds", IDLE_WAIT_SECONDS)
         stop = stop or threading.Event()
         with told_by_signal(stop):
-            while granted := await self._run(protocol.next_claim(asked, self.patience, stop)):
+            while granted := await self._run(
+                protocol.next_claim(worker, wish, self.patience, stop)
+            ):
                 yield AsyncAttempt(self, granted, stop)

@@ -43,7 +43,7 @@ class Heartbeat:
             wait = attempt.ttl_seconds / 3
             while not self._stopped.wait(wait):
                 try:
-                    client._run(attempt.beat())
+                    client._run(attempt.beat(client.patience))
                     wait, warned = attempt.ttl_seconds / 3, False
                 except LeaseLost:
                     return  # the attempt knows; its own thread raises it

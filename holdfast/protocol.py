@@ -16,9 +16,9 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -69,6 +69,18 @@ class Call:
 
 
 Talk = Generator[Call | float, Outcome, T]
+
+
+class Wish(TypedDict, total=False):
+    """What a worker may ask of a claim, see POST /claims of the API."""
+
+    boards: Sequence[str]
+    goal: str
+    card: str
+    capabilities: Sequence[str]
+    lease_seconds: int
+    wait_seconds: float
+    briefing_tokens: int
 
 
 def call(
@@ -268,18 +280,19 @@ class Where:
         return {"base_url": self.url + PREFIX, "headers": headers, "timeout": timeout}
 
 
-def claim(body: Mapping[str, Any]) -> Call:
+def claim(worker: str, wish: Wish) -> Call:
     """Return the call that claims a card."""
-    return call("POST", "/claims", body, wait_seconds=body.get("wait_seconds", 0.0))
+    wait_seconds = wish.get("wait_seconds", 0.0)
+    return call("POST", "/claims", {"worker": worker, **wish}, wait_seconds=wait_seconds)
 
 
 def next_claim(
-    body: Mapping[str, Any], patience: float, stop: threading.Event
+    worker: str, wish: Wish, patience: float, stop: threading.Event
 ) -> Talk[JSON | None]:
     """Claim until there is a card, and return it; None once ``stop`` is set."""
     while not stop.is_set():
         asked_at = time.monotonic()
-        response = yield from exchange(claim(body), patience)
+        response = yield from exchange(claim(worker, wish), patience)
         granted: JSON | None = parsed(response)
         if granted is not None:
             return granted
