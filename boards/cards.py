@@ -384,7 +384,9 @@ def reject(card_id: UUID, actor: str, reason: str) -> Card:
     return card
 
 
-def say(card_id: UUID, actor: str, text: str, *, answers: int | None = None) -> Message:
+def say(
+    card_id: UUID, actor: str, text: str, *, answers: int | None = None, pinned: bool = False
+) -> Message:
     """Return the note or answer, kept on the card.
 
     Answering the last open question of a blocked card makes it claimable again.
@@ -406,6 +408,7 @@ def say(card_id: UUID, actor: str, text: str, *, answers: int | None = None) -> 
             actor=actor,
             text=text,
             answers=question,
+            pinned=pinned,
         )
         if question and card.state == State.BLOCKED and not open_questions(card).exists():
             card.blocked_reason = ""
@@ -415,6 +418,17 @@ def say(card_id: UUID, actor: str, text: str, *, answers: int | None = None) -> 
             card, "card.answered" if question else "message.posted", actor, message=message.pk
         )
         nudge_if_claimable(card)
+    return message
+
+
+def pin(message: Message, actor: str, pinned: bool) -> Message:
+    """Return the message, told before other notes in every briefing or no longer so."""
+    with transition():
+        changed = Message.objects.filter(pk=message.pk, pinned=not pinned).update(pinned=pinned)
+        message.pinned = pinned
+        if changed:
+            kind = "message.pinned" if pinned else "message.unpinned"
+            leases.note(message.card, kind, actor, message=message.pk)
     return message
 
 

@@ -419,6 +419,7 @@ class Message(models.Model):
         Attempt, models.SET_NULL, null=True, blank=True, related_name="messages"
     )
     closed_at = models.DateTimeField(null=True, blank=True)  # a question that is settled
+    pinned = models.BooleanField(default=False)  # every briefing tells it before other notes
     at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -427,7 +428,10 @@ class Message(models.Model):
                 condition=Q(answers=None) | Q(kind="answer"), name="message_answers_iff_answer"
             )
         ]
-        indexes = [models.Index(fields=["card", "id"], name="message_of_card")]
+        indexes = [
+            models.Index(fields=["card", "id"], name="message_of_card"),
+            models.Index(fields=["card", "id"], condition=Q(pinned=True), name="pinned_message"),
+        ]
 
     def __str__(self) -> str:
         return self.text[:80]

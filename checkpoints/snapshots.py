@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import shutil
 import subprocess
 import uuid
@@ -22,11 +23,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from django.conf import settings
+
 from checkpoints.git import LOCAL_SECONDS, Git, GitFailed, last_words
 
 _ATTRIBUTES = "* -text -eol -crlf -filter -ident -working-tree-encoding\n"
 _PACK_AFTER = 2000  # loose objects
 _SHOWN_SKIPPED = 100
+_PLAIN = ("-r", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+_PATCHED_AT_ONCE = 50
+_LONGEST_PATCH = 20_000  # lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,22 @@ class DiffStat:
     changed_files: int
     additions: int
     deletions: int
+
+
+@dataclass(slots=True)
+class FileChange:
+    """How one file differs between two snapshots; ``patch`` is a unified diff where filled in."""
+
+    path: str
+    status: str  # added, deleted, modified, type_changed
+    additions: int
+    deletions: int
+    binary: bool
+    patch: str | None = None
+    truncated: bool = False
+
+
+_STATUS = {"A": "added", "D": "deleted", "M": "modified", "T": "type_changed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +256,60 @@ class SnapshotStore:
             deletions += int(removed) if removed != b"-" else 0
         return DiffStat(changed, additions, deletions)
 
+    def changes(self, a: str, b: str) -> list[FileChange]:
+        """Return the files that differ from snapshot ``a`` to ``b``, by path."""
+        if a == b:
+            return []
+        raw = self.run("diff-tree", "-z", "--raw", "--numstat", *_PLAIN, a, b).split(b"\x00")
+        status: dict[bytes, str] = {}
+        counts: dict[bytes, tuple[bytes, bytes]] = {}
+        entries = iter(filter(None, raw))
+        for entry in entries:
+            if entry.startswith(b":"):
+                status[next(entries)] = entry.rsplit(b" ", 1)[1].decode()
+            else:
+                added, removed, path = entry.split(b"\t", 2)
+                counts[path] = added, removed
+        changed = []
+        for path, letter in status.items():
+            added, removed = counts.get(path, (b"0", b"0"))
+            binary = added == b"-"
+            changed.append(
+                FileChange(
+                    path.decode("utf-8", "backslashreplace"),
+                    _STATUS.get(letter[:1], "modified"),
+                    0 if binary else int(added),
+                    0 if binary else int(removed),
+                    binary,
+                )
+            )
+        return changed
+
+    def fill_in(self, a: str, b: str, files: list[FileChange], most: int, in_all: int) -> None:
+        """Give the first ``files`` of ``changes`` their patches, each cut after ``most``
+        characters; all together stay within ``in_all``."""
+        left = in_all
+        for n in range(0, len(files), _PATCHED_AT_ONCE):
+            some = [file for file in files[n : n + _PATCHED_AT_ONCE] if _can_be_named(file)]
+            if left <= 0 or not some:
+                continue
+            # A rewritten giant would be read whole, to show its beginning.
+            short = [file for file in some if file.additions + file.deletions <= _LONGEST_PATCH]
+            for file in some:
+                file.truncated = file not in short and not file.binary
+            if not short:
+                continue
+            paths = [file.path for file in short]
+            raw = self.run("--literal-pathspecs", "diff-tree", "-p", *_PLAIN, a, b, "--", *paths)
+            patches = re.split(rb"^(?=diff --git )", raw, flags=re.MULTILINE)[1:]
+            if len(patches) != len(short):
+                continue
+            for file, patch in zip(short, patches, strict=True):
+                text = patch.decode("utf-8", "backslashreplace")
+                room = max(0, min(most, left))
+                file.patch, file.truncated = text[:room], len(text) > room
+                left -= len(file.patch)
+
     def tidy(self) -> bool:
         """Pack what has piled up; return whether there was a need and nobody else at it.
 
@@ -254,6 +330,16 @@ class SnapshotStore:
             self.run("pack-refs", "--all", "--prune", git=git)
             self.run("repack", "-d", "-q", git=git)
             return True
+
+
+def _can_be_named(file: FileChange) -> bool:
+    """Whether git takes the path as it is shown: one that is not UTF-8 was spelled out."""
+    return "\\x" not in file.path
+
+
+def store_of(board_id: object) -> SnapshotStore:
+    """Return the board's store of snapshots."""
+    return SnapshotStore(Path(settings.SNAPSHOTS_DIR) / f"{board_id}.git")
 
 
 def pathspecs(excluded: Sequence[bytes]) -> bytes:

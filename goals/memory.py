@@ -205,6 +205,7 @@ def decide(
     supersedes: UUID | None = None,
     card_id: UUID | None = None,
     attempt_id: UUID | None = None,
+    pinned: bool = False,
 ) -> Decision:
     """Return the decision, now in force; the one it supersedes no longer is."""
     with transition():
@@ -217,6 +218,7 @@ def decide(
             title=title,
             rationale=rationale,
             alternatives=list(alternatives),
+            pinned=pinned,
         )
         if supersedes is not None:
             same = Q(goal_id=goal_id) if goal_id else Q(card_id=card_id)
@@ -248,6 +250,7 @@ def discover(
     severity: str = Discovery.Severity.MEDIUM,
     card_id: UUID | None = None,
     attempt_id: UUID | None = None,
+    pinned: bool = False,
 ) -> Discovery:
     """Return the discovery, open until somebody resolves it."""
     with transition():
@@ -261,6 +264,7 @@ def discover(
             title=title,
             detail=detail,
             severity=severity or Discovery.Severity.MEDIUM,
+            pinned=pinned,
         )
         log.record(
             "discovery.recorded",
@@ -294,6 +298,23 @@ def resolve(discovery_id: UUID, actor: str, resolution: str = "") -> Discovery:
             discovery=str(discovery.pk),
         )
     return discovery
+
+
+def pin(kept: Decision | Discovery, actor: str, pinned: bool) -> Decision | Discovery:
+    """Return the decision or discovery, told before others of its kind or no longer so."""
+    with transition():
+        changed = type(kept).objects.filter(pk=kept.pk, pinned=not pinned).update(pinned=pinned)
+        kept.pinned = pinned
+        if changed:
+            noun = "decision" if isinstance(kept, Decision) else "discovery"
+            log.record(
+                f"{noun}.pinned" if pinned else f"{noun}.unpinned",
+                board_id=kept.board_id,
+                subject_id=kept.card_id or kept.goal_id or kept.pk,
+                actor=actor,
+                **{noun: str(kept.pk)},
+            )
+    return kept
 
 
 def look_alikes(approach: str, earlier: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -129,6 +129,7 @@ class Memory(models.Model):
     attempt_id = models.UUIDField(null=True)
     actor = models.CharField(max_length=200)
     at = models.DateTimeField(default=timezone.now, editable=False)
+    pinned = models.BooleanField(default=False)  # every briefing tells it before others
 
     class Meta:
         abstract = True
@@ -153,6 +154,11 @@ class Decision(Memory):
                 fields=["goal", "at"],
                 condition=Q(superseded_by=None),
                 name="decision_in_force",
+            ),
+            models.Index(
+                fields=["goal", "at"],
+                condition=Q(pinned=True, superseded_by=None),
+                name="pinned_decision",
             ),
         ]
 
@@ -210,6 +216,11 @@ class Discovery(Memory):
                 fields=["goal", "at"],
                 condition=Q(status="open", severity__in=["high", "critical"]),
                 name="severe_of_goal",
+            ),
+            models.Index(
+                fields=["goal", "at"],
+                condition=Q(pinned=True, status="open"),
+                name="pinned_discovery",
             ),
         ]
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from boards.models import Board, Card
 from checkpoints import workspaces
 from checkpoints.git import GitFailed
-from checkpoints.snapshots import SnapshotStore
+from checkpoints.snapshots import store_of
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,3 @@ def tidy() -> int:
         except (GitFailed, OSError) as error:
             log.warning("the snapshots of board %s could not be packed: %s", board_id, error)
     return removed
-
-
-def store_of(board_id: object) -> SnapshotStore:
-    """Return the board's store of snapshots."""
-    return SnapshotStore(Path(settings.SNAPSHOTS_DIR) / f"{board_id}.git")

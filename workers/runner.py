@@ -31,7 +31,7 @@ from boards.models import Attempt, Board, Card
 from boards.workflows import Step, Workflow
 from checkpoints import recovery, steps
 from checkpoints.models import Step as StepRow
-from checkpoints.snapshots import Snapshot
+from checkpoints.snapshots import Snapshot, store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
 from kernel.errors import Invalid, LeaseLost
 from workers import junit, products
@@ -43,7 +43,6 @@ from workers.executors.shell import (
     ensure_dead,
     environment,
 )
-from workers.hygiene import store_of
 from workers.livelog import FLUSH_SECONDS, LiveLog
 from workers.patience import patiently
 from workers.redaction import MARK, Redactor, secrets_in

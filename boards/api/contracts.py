@@ -82,6 +82,7 @@ class MessageIn(Body):
     answers = serializers.IntegerField(
         min_value=1, max_value=2**63 - 1, required=False, allow_null=True
     )
+    pinned = serializers.BooleanField(required=False)
 
 
 class RejectIn(Body):
@@ -249,6 +250,7 @@ class MessageOut(serializers.Serializer[Message]):
     answers = serializers.IntegerField(source="answers_id", allow_null=True)
     attempt = serializers.UUIDField(source="attempt_id", allow_null=True)
     closed_at = serializers.DateTimeField(allow_null=True)
+    pinned = serializers.BooleanField()
     at = serializers.DateTimeField()
 
 

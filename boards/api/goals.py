@@ -94,11 +94,11 @@ class DecisionsView(Endpoint):
         )
 
     @extend_schema(
-        operation_id="create_decision", request=c.DecisionIn, responses={201: c.DecisionOut}
+        operation_id="create_decision", request=c.DecisionPost, responses={201: c.DecisionOut}
     )
     def post(self, request: Request, goal: UUID) -> Response:
         found = lookup.goal(self.principal, goal, Role.MEMBER)
-        fields = self.fields(c.DecisionIn)
+        fields = self.fields(c.DecisionPost)
 
         def effect() -> Answer:
             made = memory.decide(found.board_id, found.pk, self.principal.actor, **fields)
@@ -127,17 +127,39 @@ class DiscoveriesView(Endpoint):
         )
 
     @extend_schema(
-        operation_id="create_discovery", request=c.DiscoveryIn, responses={201: c.DiscoveryOut}
+        operation_id="create_discovery", request=c.DiscoveryPost, responses={201: c.DiscoveryOut}
     )
     def post(self, request: Request, goal: UUID) -> Response:
         found = lookup.goal(self.principal, goal, Role.MEMBER)
-        fields = self.fields(c.DiscoveryIn)
+        fields = self.fields(c.DiscoveryPost)
 
         def effect() -> Answer:
             made = memory.discover(found.board_id, found.pk, self.principal.actor, **fields)
             return Answer(201, c.DiscoveryOut(made).data)
 
         return self.answer(effect)
+
+
+class DecisionView(Endpoint):
+    """One decision: whether every briefing tells it."""
+
+    @extend_schema(operation_id="pin_decision", request=c.PinIn, responses=c.DecisionOut)
+    def patch(self, request: Request, decision: UUID) -> Response:
+        found = Decision.objects.filter(pk=decision).first()
+        if found is None:
+            raise hidden("decision")
+        return _pinned(self, found, c.DecisionOut)
+
+
+class DiscoveryView(Endpoint):
+    """One discovery: whether every briefing tells it."""
+
+    @extend_schema(operation_id="pin_discovery", request=c.PinIn, responses=c.DiscoveryOut)
+    def patch(self, request: Request, discovery: UUID) -> Response:
+        found = Discovery.objects.filter(pk=discovery).first()
+        if found is None:
+            raise hidden("discovery")
+        return _pinned(self, found, c.DiscoveryOut)
 
 
 class ResolveView(Endpoint):
@@ -156,6 +178,14 @@ class ResolveView(Endpoint):
             return Answer(200, c.DiscoveryOut(resolved).data)
 
         return self.answer(effect)
+
+
+def _pinned(view: Endpoint, kept: Decision | Discovery, out: Any) -> Response:
+    view.principal.require(kept.board_id, Role.MEMBER, type(kept).__name__.lower())
+    pinned = view.fields(c.PinIn)["pinned"]
+    return view.answer(
+        lambda: Answer(200, out(memory.pin(kept, view.principal.actor, pinned)).data)
+    )
 
 
 def _parent(view: Endpoint, name: Any) -> Goal | None:

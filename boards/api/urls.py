@@ -16,6 +16,11 @@ urlpatterns = [
     path("cards/<str:card>", views.CardView.as_view(), name="card"),
     path("cards/<str:card>/move", views.MoveView.as_view(), name="card-move"),
     path("cards/<str:card>/messages", views.MessagesView.as_view(), name="card-messages"),
+    path(
+        "cards/<str:card>/messages/<int:message>",
+        views.MessageView.as_view(),
+        name="card-message",
+    ),
     path("cards/<str:card>/attempts", views.AttemptsView.as_view(), name="card-attempts"),
     path("cards/<str:card>/reject", views.RejectView.as_view(), name="card-reject"),
     *(
@@ -30,6 +35,8 @@ urlpatterns = [
     path("goals/<uuid:goal>", goals.GoalView.as_view(), name="goal"),
     path("goals/<uuid:goal>/decisions", goals.DecisionsView.as_view(), name="goal-decisions"),
     path("goals/<uuid:goal>/discoveries", goals.DiscoveriesView.as_view(), name="discoveries"),
+    path("decisions/<uuid:decision>", goals.DecisionView.as_view(), name="decision"),
+    path("discoveries/<uuid:discovery>", goals.DiscoveryView.as_view(), name="discovery"),
     path("discoveries/<uuid:discovery>/resolve", goals.ResolveView.as_view(), name="resolve"),
     path("events", events.EventsView.as_view(), name="events"),
     path("tokens", views.TokensView.as_view(), name="tokens"),

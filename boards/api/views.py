@@ -16,6 +16,7 @@ from boards.api import contracts as c
 from boards.models import Attempt, Board, Message
 from events.endpoint import Endpoint, etag, listed, page
 from events.receipts import Answer
+from goals.api.contracts import PinIn
 from kernel.access import Role
 from kernel.errors import Forbidden, Invalid, NotFound
 
@@ -252,9 +253,31 @@ class MessagesView(Endpoint):
 
         def effect() -> Answer:
             message = cards.say(
-                found.pk, self.principal.actor, fields["text"], answers=fields.get("answers")
+                found.pk,
+                self.principal.actor,
+                fields["text"],
+                answers=fields.get("answers"),
+                pinned=fields.get("pinned", False),
             )
             return Answer(201, c.MessageOut(message).data)
+
+        return self.answer(effect)
+
+
+class MessageView(Endpoint):
+    """One thing said about a card: whether every briefing tells it."""
+
+    @extend_schema(operation_id="pin_message", request=PinIn, responses=c.MessageOut)
+    def patch(self, request: Request, card: str, message: int) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        said = found.messages.select_related("card").filter(pk=message).first()
+        if said is None:
+            raise NotFound(f"The card has no message {message}.")
+        fields = self.fields(PinIn)
+
+        def effect() -> Answer:
+            kept = cards.pin(said, self.principal.actor, fields["pinned"])
+            return Answer(200, c.MessageOut(kept).data)
 
         return self.answer(effect)
 

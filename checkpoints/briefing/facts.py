@@ -48,6 +48,8 @@ STEPS = 30
 DECISIONS = 40
 DISCOVERIES = 40
 SEVERE = 15
+#: Of what is pinned, the newest so many come before all else of its kind.
+PINNED = 15
 ATTEMPTS = 60
 PARENTS = 40
 
@@ -86,9 +88,7 @@ def read(card: Card) -> Facts:
     facts.head = _head(card)
     facts.doubts = _doubts(card)
     facts.steps = _steps(card)
-    facts.decisions = _rows(
-        decisions.order_by("-at", "-pk")[:DECISIONS], "title", "actor", "at", rationale=SHORT
-    )
+    facts.decisions = _decisions(decisions)
     facts.discoveries, facts.dead_ends = _discoveries(discoveries)
     facts.parents = _parents(card)
     return facts
@@ -160,21 +160,25 @@ def _criteria(goal_id: UUID) -> list[Row]:
 
 
 def _messages(card: Card) -> list[Row]:
-    """Answers and reviews, then open questions, then notes; the newest first among each."""
-    order: dict[str, int] = {
-        Message.Kind.ANSWER: 0,
-        Message.Kind.REVIEW: 0,
-        Message.Kind.QUESTION: 1,
-    }
-    recent = list(
-        Message.objects.filter(card_id=card.pk)
-        .exclude(_ANSWERED)
-        .order_by("-pk")
-        .values("pk", "kind", "actor")[:LOOK_BACK]
-    )
-    recent.sort(
-        key=lambda m: (order.get(m["kind"], 2), not m["actor"].startswith("user:"), -m["pk"])
-    )
+    """The newest answer or review, what is pinned, the other answers and reviews, open
+    questions, then notes; the newest first among each."""
+    said = Message.objects.filter(card_id=card.pk).exclude(_ANSWERED).order_by("-pk")
+    plain = said.values("pk", "kind", "actor", "pinned")
+    pinned = list(plain.filter(pinned=True)[:PINNED])
+    recent = list({m["pk"]: m for m in [*pinned, *plain[:LOOK_BACK]]}.values())
+    decided = (Message.Kind.ANSWER, Message.Kind.REVIEW)
+    newest = max((m["pk"] for m in recent if m["kind"] in decided), default=None)
+
+    def order(m: Row) -> tuple[int, bool, int]:
+        if m["pk"] == newest:
+            rank = 0
+        elif m["pinned"]:
+            rank = 1
+        else:
+            rank = 2 if m["kind"] in decided else 3 if m["kind"] == Message.Kind.QUESTION else 4
+        return rank, not m["actor"].startswith("user:"), -m["pk"]
+
+    recent.sort(key=order)
     wanted = [m["pk"] for m in recent[:MESSAGES]]
     rows = _rows(
         Message.objects.filter(pk__in=wanted),
@@ -182,6 +186,7 @@ def _messages(card: Card) -> list[Row]:
         "kind",
         "actor",
         "at",
+        "pinned",
         asker=F("answers__actor"),
         text=SHORT,
         question=("answers__text", (300, 200)),
@@ -264,8 +269,20 @@ def _steps(card: Card) -> list[Row]:
     return [r for r in rows if r["line"] == card.line and not r["superseded"]]
 
 
+def _decisions(in_force: QuerySet[Decision]) -> list[Row]:
+    """The pinned decisions, then the newest."""
+
+    def newest(rows: QuerySet[Decision], most: int) -> list[Row]:
+        rows = rows.order_by("-at", "-pk")[:most]
+        return _rows(rows, "pk", "title", "actor", "at", "pinned", rationale=SHORT)
+
+    pinned = newest(in_force.filter(pinned=True), PINNED)
+    found = {row["pk"]: row for row in [*pinned, *newest(in_force, DECISIONS)]}
+    return list(found.values())
+
+
 def _discoveries(open_ones: QuerySet[Discovery]) -> tuple[list[Row], list[Row]]:
-    """The worst and newest open discoveries, and the newest dead ends."""
+    """The pinned, worst and newest open discoveries, and the newest dead ends."""
 
     def newest(rows: QuerySet[Discovery], most: int) -> list[Row]:
         return _rows(
@@ -276,16 +293,21 @@ def _discoveries(open_ones: QuerySet[Discovery]) -> tuple[list[Row], list[Row]]:
             "title",
             "actor",
             "at",
+            "pinned",
             detail=SHORT,
         )
 
     dead_end = Discovery.Kind.DEAD_END
+    pinned = newest(open_ones.filter(pinned=True), PINNED)
     dead_ends = newest(open_ones.filter(kind=dead_end), DISCOVERIES)
     worst = {Discovery.Severity.CRITICAL: 0, Discovery.Severity.HIGH: 1}
     severe = newest(open_ones.filter(severity__in=list(worst)), SEVERE)
-    found = {row["pk"]: row for row in [*severe, *newest(open_ones, DISCOVERIES)]}
+    found = {row["pk"]: row for row in [*pinned, *severe, *newest(open_ones, DISCOVERIES)]}
     others = [row for row in found.values() if row["kind"] != dead_end]
-    return sorted(others, key=lambda row: worst.get(row["severity"], 2)), dead_ends
+    others.sort(key=lambda row: (not row["pinned"], worst.get(row["severity"], 2)))
+    first = [row for row in pinned if row["kind"] == dead_end]
+    dead_ends = list({row["pk"]: row for row in [*first, *dead_ends]}.values())
+    return others, dead_ends
 
 
 def _parents(card: Card) -> list[Row]:

@@ -138,7 +138,7 @@ def _card(facts: Facts) -> Section:
 
 
 def _said(facts: Facts, now: datetime) -> Section | None:
-    """What people said last: answers and reviews first, then questions still open, then notes."""
+    """What people said last: the newest answer or review, what is pinned, then the others."""
     items = []
     for m in facts.messages:
         person = m["actor"].startswith("user:")
@@ -152,6 +152,8 @@ def _said(facts: Facts, now: datetime) -> Section | None:
             Message.Kind.REVIEW: "Sent back by a reviewer",
             Message.Kind.QUESTION: "Asked, not answered yet",
         }.get(m["kind"], "Note")
+        if m["pinned"]:
+            name = f"Pinned {name[0].lower()}{name[1:]}"
         items.append(Item(f"- {name}, {age(m['at'], now)}:", texts))
     return Section(
         title="What people said",
@@ -343,7 +345,7 @@ def _decisions(facts: Facts, now: datetime) -> Section:
     for d in facts.decisions:
         why = d["rationale"]
         texts = [Text(why, d["actor"], "rationales", aside=True)] if why else []
-        items.append(Item(f"- {_said_inline(d['title'])}, {age(d['at'], now)}", texts))
+        items.append(Item(f"- {_said_inline(d['title'])}{_pin(d)}, {age(d['at'], now)}", texts))
     return Section(
         title="Decisions in force",
         what="decisions in force",
@@ -373,7 +375,7 @@ def _discovery(d: Row, now: datetime) -> Item:
     detail = d["detail"]
     kind = f"{d['severity']} {d['kind'].replace('_', ' ')}"
     texts = [Text(detail, d["actor"], "discoveries' details", aside=True)] if detail else []
-    return Item(f"- [{kind}] {_said_inline(d['title'])}, {age(d['at'], now)}", texts)
+    return Item(f"- [{kind}] {_said_inline(d['title'])}{_pin(d)}, {age(d['at'], now)}", texts)
 
 
 def _tried(facts: Facts, now: datetime) -> Section:
@@ -449,6 +451,10 @@ def _parents(facts: Facts, now: datetime) -> Section:
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────
+
+
+def _pin(row: Row) -> str:
+    return " [pinned]" if row["pinned"] else ""
 
 
 def _goal_path(facts: Facts) -> str:

@@ -52,11 +52,23 @@ class DecisionIn(Body):
     supersedes = serializers.UUIDField(required=False, allow_null=True)
 
 
+class DecisionPost(DecisionIn):
+    pinned = serializers.BooleanField(required=False)
+
+
 class DiscoveryIn(Body):
     kind = serializers.ChoiceField(Discovery.Kind.choices)
     title = Line(300, required=True)
     detail = Text(MAX_TEXT)
     severity = serializers.ChoiceField(Discovery.Severity.choices, required=False)
+
+
+class DiscoveryPost(DiscoveryIn):
+    pinned = serializers.BooleanField(required=False)
+
+
+class PinIn(Body):
+    pinned = serializers.BooleanField()
 
 
 class ResolveIn(Body):
@@ -135,6 +147,7 @@ class DecisionOut(serializers.Serializer[Decision]):
     rationale = serializers.CharField()
     alternatives = serializers.JSONField()
     superseded_by = serializers.UUIDField(source="superseded_by_id", allow_null=True)
+    pinned = serializers.BooleanField()
     actor = serializers.CharField()
     at = serializers.DateTimeField()
 
@@ -150,6 +163,7 @@ class DiscoveryOut(serializers.Serializer[Discovery]):
     severity = serializers.CharField()
     status = serializers.CharField()
     resolution = serializers.CharField()
+    pinned = serializers.BooleanField()
     resolved_at = serializers.DateTimeField(allow_null=True)
     actor = serializers.CharField()
     at = serializers.DateTimeField()

@@ -286,6 +286,32 @@ def test_the_briefing_is_what_the_next_worker_is_told(world: World) -> None:
         assert refused.refusal == (422, "invalid")
 
 
+def test_what_is_pinned_leads_every_briefing_until_it_is_not(world: World) -> None:
+    key, goal = world.here.cards["running"].key, world.here.goal.pk
+    said = world.member.post(f"/cards/{key}/messages", {"text": "mind the gap", "pinned": True})
+    assert (said.status, said["pinned"]) == (201, True)
+    decided = world.member.post(f"/goals/{goal}/decisions", {"title": "no locks"})
+    assert decided["pinned"] is False
+    for path in (
+        f"/cards/{key}/messages/{said['id']}",
+        f"/decisions/{decided['id']}",
+        f"/discoveries/{world.here.discovery.pk}",
+    ):
+        pinned = world.member.patch(path, {"pinned": True})
+        assert (pinned.status, pinned["pinned"]) == (200, True)
+        assert world.member.patch(path, {"pinned": True}).status == 200
+    told = world.viewer.get(f"/cards/{key}/briefing")["markdown"]
+    assert "Pinned note" in told
+    assert "“no locks” [pinned]" in told
+    unpinned = world.member.patch(f"/cards/{key}/messages/{said['id']}", {"pinned": False})
+    assert unpinned["pinned"] is False
+    assert "Pinned note" not in world.viewer.get(f"/cards/{key}/briefing")["markdown"]
+    other = world.here.cards["backlog"].key
+    assert (
+        world.member.patch(f"/cards/{other}/messages/{said['id']}", {"pinned": True}).status == 404
+    )
+
+
 def test_answering_the_open_question_makes_a_blocked_card_claimable(world: World) -> None:
     key = world.here.cards["blocked"].key
     (question,) = world.viewer.get(f"/cards/{key}/messages")["results"]

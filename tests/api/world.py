@@ -203,6 +203,7 @@ class Side:
             "reject": "review",
             "retry": "blocked",
             "messages": "blocked",
+            "{message}": "blocked",
             "cancel": "waiting",
         }
         verb = operation.path.rpartition("/")[2]
@@ -217,6 +218,8 @@ class Side:
             "number": "1",
             "sha256": self.artifact,
             "discovery": str(self.discovery.pk),
+            "decision": str(self.decision.pk),
+            "message": str(self.question.pk),
             "token": str(self.token_id),
             "worker": self.attempt.worker,
         }
@@ -231,6 +234,7 @@ class Side:
             "card": "NOWHERE-7",
             "key": quote("build/wheel", safe=""),
             "number": "1",
+            "message": "999999",
             "sha256": hashlib.sha256(b"nothing").hexdigest(),
             "worker": "nobody",
         }
@@ -431,8 +435,11 @@ def example(side: Side, name: str) -> Any:
         "edit_board": {**board, "columns": columns},
         "create_goal": {**goal, "board": side.board.key},
         "edit_goal": goal,
-        "create_decision": decision,
-        "create_discovery": discovery,
+        "create_decision": {**decision, "pinned": True},
+        "create_discovery": {**discovery, "pinned": True},
+        "pin_decision": {"pinned": True},
+        "pin_discovery": {"pinned": True},
+        "pin_message": {"pinned": True},
         "resolve_discovery": {"resolution": "made faster"},
         "create_card": {**card, "board": side.board.key},
         "edit_card": card,
@@ -441,7 +448,7 @@ def example(side: Side, name: str) -> Any:
             "before": side.cards["waiting"].key,
             "after": None,
         },
-        "post_message": {"text": "take a", "answers": side.question.pk},
+        "post_message": {"text": "take a", "answers": side.question.pk, "pinned": False},
         "reject_card": {"reason": "not yet"},
         "create_token": {
             "name": "ci",

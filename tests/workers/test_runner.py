@@ -23,6 +23,7 @@ from boards import cards, leases
 from boards.models import Attempt, Board, Card, Column
 from checkpoints import recovery, steps
 from checkpoints.models import Artifact, Checkpoint, LogChunk, Step
+from checkpoints.snapshots import store_of
 from events.models import Event
 from kernel.access import SYSTEM
 from kernel.errors import LeaseLost
@@ -602,7 +603,7 @@ def test_workspaces_of_finished_cards_go_after_a_while(bench: Bench, settings: A
     assert trees(done) == []
     assert len(trees(open_card)) == 1
     commit = Checkpoint.objects.get(card=done).workspace["commit"]
-    assert hygiene.store_of(done.board_id).has(commit)
+    assert store_of(done.board_id).has(commit)
 
 
 # ── killed ──

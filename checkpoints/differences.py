@@ -1,0 +1,128 @@
+"""What changed from one checkpoint to another: files, state, tests, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from boards.models import Card
+from checkpoints.git import GitFailed
+from checkpoints.models import Checkpoint
+from checkpoints.snapshots import FileChange, store_of
+from goals.models import Decision, Discovery
+
+#: Files whose lines are shown; the others are counted and named.
+PATCHED_FILES = 200
+PATCH_CHARS = 100_000
+ALL_PATCHES_CHARS = 1_000_000
+NAMED_FILES = 5_000
+STATE_CHANGES = 1_000
+MAX_DEPTH = 64
+
+
+@dataclass(slots=True)
+class Difference:
+    """From one checkpoint (None: from before the first) to another of the same board.
+
+    ``files`` is None where the two have no workspaces to compare, and ``note`` says why.
+    """
+
+    old: Checkpoint | None
+    new: Checkpoint
+    files: list[FileChange] | None = None
+    files_left_out: int = 0
+    note: str = ""
+    state: list[dict[str, Any]] = field(default_factory=list)
+    state_cut: bool = False
+    newly_failing: list[str] = field(default_factory=list)
+    newly_passing: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    discoveries: list[Discovery] = field(default_factory=list)
+
+    @property
+    def changed_files(self) -> int:
+        return len(self.files or ()) + self.files_left_out
+
+    @property
+    def additions(self) -> int:
+        return sum(file.additions for file in self.files or ())
+
+    @property
+    def deletions(self) -> int:
+        return sum(file.deletions for file in self.files or ())
+
+
+def between(card: Card, old: Checkpoint | None, new: Checkpoint) -> Difference:
+    """Return the difference; ``old`` may be the later one, then it reads backwards."""
+    found = Difference(old, new)
+    _compare_files(card, found)
+    changes = _compare(old.state if old else None, new.state, "", 0)
+    for change in changes:
+        if len(found.state) == STATE_CHANGES:
+            found.state_cut = True
+            break
+        found.state.append(change)
+    failing = [set(_failing(point)) for point in (old, new)]
+    found.newly_failing = sorted(failing[1] - failing[0])
+    found.newly_passing = sorted(failing[0] - failing[1]) if new.tests else []
+    since, until = sorted([old.at, new.at]) if old else (None, new.at)
+    for model, kept in ((Decision, found.decisions), (Discovery, found.discoveries)):
+        rows = model.objects.filter(card_id=card.pk, at__lte=until)
+        if since is not None:
+            rows = rows.filter(at__gt=since)
+        kept += list(rows.order_by("at")[:200])  # type: ignore[arg-type]
+    return found
+
+
+def _failing(point: Checkpoint | None) -> list[str]:
+    tests = point.tests if point else None
+    return list((tests or {}).get("failing") or [])
+
+
+def _compare_files(card: Card, found: Difference) -> None:
+    new = found.new.workspace or {}
+    old = (found.old.workspace or {}) if found.old else {}
+    to = new.get("commit") or ""
+    start = old.get("commit") or ("" if found.old else new.get("base") or "")
+    if not to or not start:
+        found.note = "At least one of the two checkpoints holds no workspace."
+        return
+    store = store_of(card.board_id)
+    if not (store.has(to) and store.has(start)):
+        found.note = "The files are not in this host's snapshots; they stay where the worker is."
+        return
+    try:
+        files = store.changes(start, to)
+        found.files, found.files_left_out = files[:NAMED_FILES], max(0, len(files) - NAMED_FILES)
+        store.fill_in(start, to, found.files[:PATCHED_FILES], PATCH_CHARS, ALL_PATCHES_CHARS)
+    except GitFailed as error:
+        found.files, found.note = None, f"The files can't be compared: {error}."
+
+
+def _compare(old: Any, new: Any, path: str, depth: int) -> Iterator[dict[str, Any]]:
+    """Yield the changes of a JSON value, each at its JSON Pointer (RFC 6901)."""
+    if old == new and isinstance(old, bool) == isinstance(new, bool):
+        return
+    if depth < MAX_DEPTH and isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            here = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+            if key not in old:
+                yield {"path": here, "op": "add", "to": new[key]}
+            elif key not in new:
+                yield {"path": here, "op": "remove", "from": old[key]}
+            else:
+                yield from _compare(old[key], new[key], here, depth + 1)
+    elif depth < MAX_DEPTH and isinstance(old, list) and isinstance(new, list):
+        for n, (a, b) in enumerate(zip(old, new, strict=False)):
+            yield from _compare(a, b, f"{path}/{n}", depth + 1)
+        for n in range(len(old), len(new)):
+            yield {"path": f"{path}/{n}", "op": "add", "to": new[n]}
+        for n in range(len(new), len(old)):
+            yield {"path": f"{path}/{n}", "op": "remove", "from": old[n]}
+    elif old is None:
+        yield {"path": path, "op": "add", "to": new}
+    elif new is None:
+        yield {"path": path, "op": "remove", "from": old}
+    else:
+        yield {"path": path, "op": "replace", "from": old, "to": new}
