@@ -165,7 +165,7 @@ def _messages(card: Card) -> list[Row]:
     said = Message.objects.filter(card_id=card.pk).exclude(_ANSWERED).order_by("-pk")
     plain = said.values("pk", "kind", "actor", "pinned")
     pinned = list(plain.filter(pinned=True)[:PINNED])
-    recent = list({m["pk"]: m for m in [*pinned, *plain[:LOOK_BACK]]}.values())
+    recent: list[Any] = list({m["pk"]: m for m in [*pinned, *plain[:LOOK_BACK]]}.values())
     decided = (Message.Kind.ANSWER, Message.Kind.REVIEW)
     newest = max((m["pk"] for m in recent if m["kind"] in decided), default=None)
 
