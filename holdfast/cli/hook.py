@@ -29,7 +29,7 @@ def hook(context: click.Context, cli: str, snippet: bool) -> None:
     """Keep a card's lease and leave a handover, called by CLI on its own hooks.
 
     CLI is claude, codex, gemini, qwen, cursor or opencode. It reads the event from standard
-    input and needs HOLDFAST_URL and HOLDFAST_TOKEN, as the agent does. It always exits with 0.
+    input and needs the agent's own token. It always exits with 0.
     """
     if snippet:
         _print(cli)
@@ -61,19 +61,19 @@ def _answer(cli: str) -> dict[str, object] | None:
     watch = threading.Timer(deadline, os._exit, [0])
     watch.daemon = True
     watch.start()
-    url = os.environ.get("HOLDFAST_URL", "").strip()
-    token = os.environ.get("HOLDFAST_TOKEN", "").strip()
     with opened(cli, event.session) as notes:
         if not (notes.held or event.attempt):
             return None
-        if not url or not token:
-            note("set HOLDFAST_URL and HOLDFAST_TOKEN where the agent is started")
-            return None
         # Late, because most events end before here and need no HTTP client.
+        from holdfast.cli.places import login
         from holdfast.hooks.keeper import Keeper
         from holdfast.hooks.server import Server
 
-        return Keeper(dialect, notes, Server(url, token, TIMEOUT_SECONDS)).handle(event)
+        who = login()
+        if not who.token:
+            note("there is no token; set HOLDFAST_TOKEN where the agent is started")
+            return None
+        return Keeper(dialect, notes, Server(who.url, who.token, TIMEOUT_SECONDS)).handle(event)
 
 
 def _outlive() -> bool:
