@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, RestrictedError
 from django.utils import timezone
 
 from boards import dispatch, leases, ranks, workflows
@@ -267,6 +267,7 @@ def move(
     """
     with transition():
         ranks.make_room(column_id, card_id, before=before, after=after)
+        leases.lock_race(card_id)
         card = lock(card_id)
         check_version(card, expected_version)
         source = card.column
@@ -286,6 +287,7 @@ def move(
         column = ranks.lock(column_id)
         rank = ranks.beside(column, card, before=before, after=after)
         leases.enter(card, column, state, rank, dependents)
+        leases.settle_race(card, actor)
         leases.note(
             card,
             "card.moved",
@@ -359,12 +361,14 @@ def retry(card_id: UUID, actor: str) -> Card:
 
 
 def approve(card_id: UUID, actor: str) -> Card:
-    """Complete a card in review."""
+    """Complete a card in review; in a race it is the winner."""
     with transition():
+        leases.lock_race(card_id)
         card = lock(card_id)
         if card.state != State.REVIEW:
             raise TransitionRefused(f"{card.key} is {card.state}, not in review.")
         leases.place(card, State.COMPLETED)
+        leases.settle_race(card, actor)
         leases.note(card, "card.approved", actor)
     return card
 
@@ -443,7 +447,12 @@ def delete(card_id: UUID, actor: str, *, expected_version: int | None = None) ->
             # Whoever waited for it waits no longer, as if it were done.
             leases.tell_dependents(leases.lock_dependents(card, State.COMPLETED), -1)
         leases.note(card, "card.deleted", actor, title=card.title[:200])
-        card.delete()
+        try:
+            card.delete()
+        except RestrictedError:
+            raise TransitionRefused(
+                f"Other cards were forked from {card.key}; delete them first."
+            ) from None
 
 
 def open_questions(card: Card) -> Any:

@@ -366,15 +366,21 @@ def why_not_claimable(card: Card, now: datetime) -> str | None:
 def _begin(
     card: Card, worker: str, token_id: UUID | None, lease_seconds: int, now: datetime
 ) -> Attempt:
-    carried = ("step_number", "checkpoint_number", "steps_recorded")
-    previous = card.attempts.filter(number=card.fence).values(*carried).first() or dict.fromkeys(
-        carried, 0
-    )
+    carried = _carried(card)
     card.fence += 1
     _enter_state(card, State.RUNNING, now)
     card.not_before = None
+    card.carried = None
     card.save(
-        update_fields=["fence", "state", "state_since", "not_before", "version", "updated_at"]
+        update_fields=[
+            "fence",
+            "state",
+            "state_since",
+            "not_before",
+            "carried",
+            "version",
+            "updated_at",
+        ]
     )
     attempt = Attempt.objects.create(
         board_id=card.board_id,
@@ -387,12 +393,30 @@ def _begin(
         last_seen_at=now,
         lease_seconds=lease_seconds,
         lease_expires_at=now + timedelta(seconds=lease_seconds),
-        resumed_from=previous["checkpoint_number"] or None,
         messages_seen=card.messages.aggregate(newest=Max("id"))["newest"] or 0,
-        **previous,
+        checkpoints_before=carried["checkpoint_number"],
+        **carried,
     )
     note(card, "card.claimed", attempt.actor, attempt=attempt.number, worker=worker)
     return attempt
+
+
+def _carried(card: Card) -> dict[str, Any]:
+    """Return the numbers the card's next attempt goes on from."""
+    if card.carried is not None:
+        return dict(card.carried)
+    names = ("step_number", "checkpoint_number", "steps_recorded")
+    last = card.attempts.filter(number=card.fence).values(
+        *names, "checkpoints_before", "resumed_from"
+    )
+    if not last:
+        return {**dict.fromkeys(names, 0), "resumed_from": None}
+    (left,) = last
+    saved = left["checkpoint_number"] > left["checkpoints_before"]
+    return {
+        **{name: left[name] for name in names},
+        "resumed_from": left["checkpoint_number"] if saved else left["resumed_from"],
+    }
 
 
 # ── while holding ────────────────────────────────────────────────────────────────────────
@@ -502,6 +526,7 @@ def complete(
         card.failures = 0
         card.blocked_reason = ""
         place(card, State.REVIEW if card.review_required else State.COMPLETED)
+        settle_race(card, attempt.actor)
         note(
             card,
             "card.submitted" if card.review_required else "card.completed",
@@ -658,7 +683,7 @@ def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
         if attempt is None:
             return False
         _end(Attempt.objects.held(attempt_id), attempt, Status.EXPIRED, reason="lease lapsed")
-        progressed = attempt.steps_done or attempt.checkpoint_number > (attempt.resumed_from or 0)
+        progressed = attempt.steps_done or attempt.checkpoint_number > attempt.checkpoints_before
         card.failures = 0 if progressed else card.failures + 1
         if card.failures >= card.max_attempts:
             card.blocked_reason = (
@@ -684,10 +709,13 @@ def revoke(card: Card, *, reason: str) -> Attempt | None:
 
 
 def _lock_both(attempt_id: UUID) -> tuple[Card, Attempt]:
-    """Lock the attempt's card and return both rows as they then are."""
-    card_id = Attempt.objects.filter(pk=attempt_id).values_list("card_id", flat=True).first()
-    if card_id is None:
+    """Lock the attempt's card, with its rivals in a race, and return both rows as they are."""
+    found = Attempt.objects.filter(pk=attempt_id).values_list("card_id", "card__race").first()
+    if found is None:
         raise LeaseLost(f"There is no attempt {attempt_id}.")
+    card_id, race = found
+    if race is not None:
+        lock_race(card_id)
     card = _locked(Card.objects.filter(pk=card_id), skip=False).first()
     if card is None:
         raise LeaseLost(f"There is no attempt {attempt_id}.")
@@ -708,6 +736,42 @@ def backoff(failures: int) -> timedelta:
     """Return how long to wait after that many failures: doubling, jittered, bounded."""
     seconds = min(BACKOFF_MAX_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(failures - 1, 10))
     return timedelta(seconds=seconds * random.uniform(0.6, 1.0))
+
+
+# ── races ────────────────────────────────────────────────────────────────────────────────
+
+
+def lock_race(card_id: UUID) -> None:
+    """Lock the cards of the card's race, if it runs one, in one order: nobody who completes a
+    rival meanwhile then waits for a card that we hold."""
+    of = Card.objects.filter(pk=card_id, race__isnull=False).values("race")
+    rows = Card.objects.filter(race__in=of).order_by("pk").select_for_update(no_key=True)
+    list(rows.values_list("pk", flat=True))
+
+
+def settle_race(winner: Card, actor: str) -> None:
+    """Cancel the rivals of a locked card that has been completed. Their history stays.
+
+    The callers have locked the race. A card that ran no race, or is not completed yet, costs
+    nothing.
+    """
+    if winner.race is None or winner.state != State.COMPLETED:
+        return
+    rivals = Card.objects.select_related("column").filter(race=winner.race).exclude(pk=winner.pk)
+    over = []
+    for rival in rivals.exclude(state__in=[State.COMPLETED, State.CANCELLED]).order_by("pk"):
+        revoked = revoke(rival, reason=f"{winner.key} won the race")
+        rival.paused = False
+        place(rival, State.CANCELLED)
+        over.append((rival, revoked))
+    for rival, revoked in over:
+        note(
+            rival,
+            "card.cancelled",
+            actor,
+            revoked=revoked.number if revoked else None,
+            won=winner.key,
+        )
 
 
 # ── placing ──────────────────────────────────────────────────────────────────────────────

@@ -196,6 +196,8 @@ class Card(models.Model):
     line = models.PositiveIntegerField(default=1, editable=False)
     origin_checkpoint = models.UUIDField(null=True, blank=True, editable=False)
     race = models.UUIDField(null=True, blank=True, editable=False)
+    #: What the first attempt on a new line starts with; None once one has started.
+    carried = models.JSONField(null=True, blank=True, editable=False)
 
     version = models.PositiveIntegerField(default=1, editable=False)
     created_by = models.CharField(max_length=200, blank=True)
@@ -239,6 +241,7 @@ class Card(models.Model):
             ),
         ]
         indexes = [
+            models.Index(fields=["race"], condition=Q(race__isnull=False), name="cards_of_a_race"),
             models.Index(
                 fields=["board", "priority", "rank", "id"],
                 condition=Q(state="waiting", paused=False, unmet_dependencies=0),
@@ -348,6 +351,7 @@ class Attempt(models.Model):
     steps_done = models.PositiveIntegerField(default=0)  # finished by this attempt
     follow_ups = models.PositiveIntegerField(default=0)
     resumed_from = models.PositiveIntegerField(null=True, blank=True)  # checkpoint number
+    checkpoints_before = models.PositiveIntegerField(default=0)  # newest number when it began
     messages_seen = models.BigIntegerField(default=0)
 
     input_tokens = models.BigIntegerField(default=0)

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db.models import Q
+
 from boards.models import Card
 from checkpoints.git import GitFailed
 from checkpoints.models import Checkpoint
 from checkpoints.snapshots import FileChange, store_of
 from goals.models import Decision, Discovery
+from kernel.errors import NotFound
 
 #: Files whose lines are shown; the others are counted and named.
 PATCHED_FILES = 200
@@ -18,6 +21,7 @@ PATCH_CHARS = 100_000
 ALL_PATCHES_CHARS = 1_000_000
 NAMED_FILES = 5_000
 STATE_CHANGES = 1_000
+MEMORIES = 200
 MAX_DEPTH = 64
 
 
@@ -53,6 +57,17 @@ class Difference:
         return sum(file.deletions for file in self.files or ())
 
 
+def named(card: Card, number: int) -> Checkpoint:
+    """Return the card's checkpoint, its own or the one it was forked from. Raises NotFound."""
+    own = Q(card=card, number=number)
+    if card.origin_checkpoint is not None:
+        own |= Q(pk=card.origin_checkpoint, number=number)
+    found = Checkpoint.objects.select_related("parent").filter(own).first()
+    if found is None:
+        raise NotFound(f"{card.key} has no checkpoint {number}.")
+    return found
+
+
 def between(card: Card, old: Checkpoint | None, new: Checkpoint) -> Difference:
     """Return the difference; ``old`` may be the later one, then it reads backwards."""
     found = Difference(old, new)
@@ -67,11 +82,11 @@ def between(card: Card, old: Checkpoint | None, new: Checkpoint) -> Difference:
     found.newly_failing = sorted(failing[1] - failing[0])
     found.newly_passing = sorted(failing[0] - failing[1]) if new.tests else []
     since, until = sorted([old.at, new.at]) if old else (None, new.at)
-    for model, kept in ((Decision, found.decisions), (Discovery, found.discoveries)):
-        rows = model.objects.filter(card_id=card.pk, at__lte=until)
-        if since is not None:
-            rows = rows.filter(at__gt=since)
-        kept += list(rows.order_by("at")[:200])  # type: ignore[arg-type]
+    window = Q(card_id=card.pk, at__lte=until)
+    if since is not None:
+        window &= Q(at__gt=since)
+    found.decisions = list(Decision.objects.filter(window).order_by("at")[:MEMORIES])
+    found.discoveries = list(Discovery.objects.filter(window).order_by("at")[:MEMORIES])
     return found
 
 
@@ -102,8 +117,6 @@ def _compare_files(card: Card, found: Difference) -> None:
 
 def _compare(old: Any, new: Any, path: str, depth: int) -> Iterator[dict[str, Any]]:
     """Yield the changes of a JSON value, each at its JSON Pointer (RFC 6901)."""
-    if old == new and isinstance(old, bool) == isinstance(new, bool):
-        return
     if depth < MAX_DEPTH and isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             here = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
@@ -120,6 +133,8 @@ def _compare(old: Any, new: Any, path: str, depth: int) -> Iterator[dict[str, An
             yield {"path": f"{path}/{n}", "op": "add", "to": new[n]}
         for n in range(len(new), len(old)):
             yield {"path": f"{path}/{n}", "op": "remove", "from": old[n]}
+    elif old == new and type(old) is type(new):
+        return
     elif old is None:
         yield {"path": path, "op": "add", "to": new}
     elif new is None:

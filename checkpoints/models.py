@@ -14,8 +14,8 @@ from kernel.ids import uuid7
 class Line(models.Model):
     """A stretch of a card's history. Line 1 needs no row; a rewind opens the next one.
 
-    ``origin`` is the checkpoint it starts from: what a worker on the line sees is the line's
-    own steps and checkpoints and, before them, its parent's up to the origin.
+    ``origin`` is the checkpoint it starts from, of this card or of the one it was forked from.
+    What was recorded up to there stands on the line too, as inherited steps.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -65,6 +65,7 @@ class Step(models.Model):
     status = models.CharField(max_length=16, choices=Status, default=Status.STARTED)
     superseded = models.BooleanField(default=False)
     in_doubt = models.BooleanField(default=False)  # an earlier try never said how it ended
+    inherited = models.BooleanField(default=False)  # recorded on the line this one starts from
     input = models.JSONField(null=True, blank=True)
     input_sha256 = models.CharField(max_length=64, blank=True)
     outcome_sha256 = models.CharField(max_length=64, blank=True)

@@ -60,6 +60,11 @@ def save(attempt_id: UUID, content: Mapping[str, Any]) -> tuple[Checkpoint, bool
 
 def insert(held: leases.Hold, content: Mapping[str, Any], *, after_step: int) -> Checkpoint:
     """Insert the checkpoint whose number the hold gave out, with the memory it carries."""
+    # The memory first: what a checkpoint carries is not younger than it.
+    decisions: Sequence[Mapping[str, Any]] = content.get("decisions") or ()
+    discoveries: Sequence[Mapping[str, Any]] = content.get("discoveries") or ()
+    if decisions or discoveries:
+        remember(held, decisions, discoveries)
     parent = head(held.card_id, held.line)
     body = _normal(content)
     checkpoint = Checkpoint.objects.create(
@@ -76,10 +81,6 @@ def insert(held: leases.Hold, content: Mapping[str, Any], *, after_step: int) ->
     )
     if body["artifacts"]:
         artifacts.link(held, body["artifacts"])
-    decisions: Sequence[Mapping[str, Any]] = content.get("decisions") or ()
-    discoveries: Sequence[Mapping[str, Any]] = content.get("discoveries") or ()
-    if decisions or discoveries:
-        remember(held, decisions, discoveries)
     return checkpoint
 
 

@@ -207,6 +207,8 @@ class CardOut(serializers.Serializer[Card]):
     not_before_at = serializers.DateTimeField(source="not_before", allow_null=True)
     fence = serializers.IntegerField()
     line = serializers.IntegerField()
+    origin_checkpoint = serializers.UUIDField(allow_null=True)
+    race = serializers.UUIDField(allow_null=True)
     attempt = serializers.SerializerMethodField()
     counts = serializers.SerializerMethodField()
     version = serializers.IntegerField()

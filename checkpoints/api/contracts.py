@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from boards.api.contracts import CardOut
+from checkpoints import lines
+from checkpoints.differences import Difference
 from checkpoints.models import Briefing, Checkpoint, Step
+from checkpoints.snapshots import FileChange
 from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
 from goals.api.contracts import DecisionIn, DiscoveryIn
 
@@ -93,6 +98,20 @@ class StepIn(FinishIn):
     depends_on_input = serializers.BooleanField(required=False)
 
 
+class RewindIn(Body):
+    checkpoint = serializers.IntegerField(min_value=1, max_value=MAX_COUNT)
+
+
+class ForkIn(Body):
+    checkpoint = serializers.IntegerField(min_value=1, max_value=MAX_COUNT)
+    title = Line(300)
+    approach = Text(4000)
+    approaches = Words(max_items=lines.MAX_FORKS, max_chars=4000)
+    count = serializers.IntegerField(
+        min_value=1, max_value=lines.MAX_FORKS, required=False, allow_null=True
+    )
+
+
 class LogIn(Body):
     step = Key(required=False, allow_null=True)
     stream = serializers.ChoiceField(["stdout", "stderr", "log"])
@@ -124,6 +143,7 @@ class StepOut(serializers.Serializer[Step]):
     status = serializers.CharField()
     in_doubt = serializers.BooleanField()
     superseded = serializers.BooleanField()
+    inherited = serializers.BooleanField()
     input = serializers.JSONField(allow_null=True)
     result = serializers.JSONField(allow_null=True)
     error = serializers.CharField()
@@ -149,3 +169,55 @@ class CheckpointOut(serializers.Serializer[Checkpoint]):
     artifacts = serializers.JSONField()
     digest = serializers.CharField()
     at = serializers.DateTimeField()
+
+
+class FileChangeOut(serializers.Serializer[FileChange]):
+    path = serializers.CharField()
+    status = serializers.ChoiceField(["added", "deleted", "modified", "type_changed"])
+    additions = serializers.IntegerField()
+    deletions = serializers.IntegerField()
+    binary = serializers.BooleanField()
+    patch = serializers.CharField(allow_null=True)
+    truncated = serializers.BooleanField()
+
+
+class FilesOut(serializers.Serializer[Difference]):
+    changed_files = serializers.IntegerField()
+    additions = serializers.IntegerField()
+    deletions = serializers.IntegerField()
+    files = FileChangeOut(many=True)
+    files_left_out = serializers.IntegerField()
+
+
+class MemoryOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    title = serializers.CharField()
+
+
+class DifferenceOut(serializers.Serializer[Difference]):
+    old = serializers.IntegerField(source="old.number", default=None, allow_null=True)
+    new = serializers.IntegerField(source="new.number")
+    workspace = serializers.SerializerMethodField()
+    note = serializers.CharField()
+    state = serializers.ListField(child=serializers.DictField())
+    state_truncated = serializers.BooleanField(source="state_cut")
+    tests = serializers.SerializerMethodField()
+    decisions = MemoryOut(many=True)
+    discoveries = MemoryOut(many=True)
+
+    @extend_schema_field(FilesOut(allow_null=True))
+    def get_workspace(self, found: Difference) -> Any:
+        return FilesOut(found).data if found.files is not None else None
+
+    def get_tests(self, found: Difference) -> dict[str, list[str]]:
+        return {"newly_failing": found.newly_failing, "newly_passing": found.newly_passing}
+
+    def to_representation(self, instance: Difference) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        return {"from": shown.pop("old"), "to": shown.pop("new"), **shown}
+
+
+class ForksOut(CardOut):
+    """The first new card, and under ``cards`` all of them."""
+
+    cards = CardOut(many=True)

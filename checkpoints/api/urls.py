@@ -12,6 +12,13 @@ urlpatterns = [
         views.CheckpointView.as_view(),
         name="checkpoint",
     ),
+    path(
+        "cards/<str:card>/checkpoints/<int:number>/diff",
+        views.DifferenceView.as_view(),
+        name="checkpoint-diff",
+    ),
+    path("cards/<str:card>/rewind", views.RewindView.as_view(), name="card-rewind"),
+    path("cards/<str:card>/fork", views.ForkView.as_view(), name="card-fork"),
     path("cards/<str:card>/briefing", views.BriefingView.as_view(), name="card-briefing"),
     path(
         "cards/<str:card>/attempts/<int:number>/briefing",

@@ -18,12 +18,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from boards import lookup
+from boards.api.contracts import CardOut, card_out
 from boards.api.views import LIST
-from checkpoints import artifacts, briefing
+from checkpoints import artifacts, briefing, differences, lines
 from checkpoints.api import contracts as c
 from checkpoints.models import Checkpoint, Step
 from events.endpoint import Endpoint, listed, page
 from events.receipts import Answer
+from kernel.access import Role
 from kernel.errors import DomainError, Invalid, Malformed, NotFound
 
 
@@ -62,6 +64,69 @@ class CheckpointView(Endpoint):
         if found is None:
             raise NotFound(f"The card has no checkpoint {number}.")
         return self.respond(Answer(200, c.CheckpointOut(found).data))
+
+
+class DifferenceView(Endpoint):
+    """What changed from one checkpoint of a card to another."""
+
+    @extend_schema(
+        operation_id="diff_checkpoints",
+        parameters=[
+            OpenApiParameter("from", int, description="A checkpoint's number, else its parent.")
+        ],
+        responses=c.DifferenceOut,
+    )
+    def get(self, request: Request, card: str, number: int) -> Response:
+        found = lookup.card(self.principal, card)
+        new = differences.named(found, number)
+        raw = request.query_params.get("from")
+        if raw is None:
+            old = new.parent
+        elif raw.isascii() and raw.isdigit() and len(raw) < 10:
+            old = differences.named(found, int(raw))
+        else:
+            raise Invalid.field("from", "must be the number of a checkpoint of this card.")
+        told = c.DifferenceOut(differences.between(found, old, new)).data
+        return self.respond(Answer(200, told))
+
+
+class RewindView(Endpoint):
+    """Let the card's next attempt go on from an earlier checkpoint."""
+
+    @extend_schema(operation_id="rewind_card", request=c.RewindIn, responses=CardOut)
+    def post(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        number = self.fields(c.RewindIn)["checkpoint"]
+
+        def effect() -> Answer:
+            return Answer(200, card_out(lines.rewind(found.pk, number, self.principal.actor)))
+
+        return self.answer(effect)
+
+
+class ForkView(Endpoint):
+    """Make cards that start from a checkpoint; several of them race."""
+
+    @extend_schema(operation_id="fork_card", request=c.ForkIn, responses={201: c.ForksOut})
+    def post(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        fields = self.fields(c.ForkIn)
+        approaches = fields.get("approaches") or []
+
+        def effect() -> Answer:
+            made = lines.fork(
+                found.pk,
+                fields["checkpoint"],
+                self.principal.actor,
+                title=fields.get("title") or "",
+                approach=fields.get("approach") or "",
+                approaches=approaches,
+                count=fields.get("count") or max(1, len(approaches)),
+            )
+            told = [card_out(fork) for fork in made]
+            return Answer(201, {**told[0], "cards": told})
+
+        return self.answer(effect)
 
 
 _AGES = re.compile(r"\d+ ?(?:s|sec|min|h|d|days?|hours?|minutes?|seconds?)\b[^,.;()\n]{0,20}? ago")

@@ -39,7 +39,7 @@ _ANSWERED = Q(kind=Message.Kind.QUESTION, closed_at__isnull=False)
 
 #: Counting stops here; a briefing says "1,000 or more" then.
 MANY = 1_000
-CRITERIA = 60
+CRITERIA = 200
 MESSAGES = 30
 #: The newest messages are looked through this far back for answers and reviews.
 LOOK_BACK = 200
@@ -153,9 +153,9 @@ def _criteria(goal_id: UUID) -> list[Row]:
         "met",
         "shown_at",
         "shown_by",
-        text=SHORT,
+        text=(600, 200),
         check=("check_command", (300, 100)),
-        evidence=(Subquery(newest.values("detail")[:1]), SHORT),
+        evidence=(Subquery(newest.values("detail")[:1]), (600, 200)),
     )
 
 

@@ -8,7 +8,7 @@ goes to those that had to cut.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from checkpoints.briefing.quoting import Excerpt, block, phrase
@@ -65,10 +65,13 @@ class Section:
     floor: int
     importance: int  # 1 is served first
     items: list[Item]
-    fetch: str
+    fetch: str  # the call that gets the whole of it
+    tool: str  # and what does so over MCP
     total: int = 0  # items there are, where that is more than are listed
     lead: str = ""
     listed: bool = True  # a list of like items, rather than parts of one whole
+    #: Lines that stand for the items left out after so many, each shorter than the one before.
+    rest: Callable[[int], list[str]] | None = None
 
     @property
     def want(self) -> int:
@@ -137,10 +140,13 @@ def _cut(section: Section, room: int) -> Packed:
     spent = tokens_in(head) + 1
     pieces: list[str] = []
     shown = 0
+    total = max(section.total, len(section.items))
     for n, item in enumerate(section.items):
         left = room - spent
         if section.listed:
-            more = n + 1 < len(section.items)
+            more = n + 1 < total
+            if more and section.rest:
+                left -= _size(section.rest(n + 1)[-1])
             most = min(left, max(left // 2, ITEM, _size(item.line))) if more else left
         else:
             lines = _size(item.line)
@@ -158,9 +164,12 @@ def _cut(section: Section, room: int) -> Packed:
         pieces.append(text)
         spent += _size(text)
         shown += 1
-    missing = max(section.total, len(section.items)) - shown
-    if section.listed and missing > 0:
-        packed.omitted[section.what] += missing
+    if section.listed and total > shown:
+        packed.omitted[section.what] += total - shown
+        if section.rest:
+            line = next((x for x in section.rest(shown) if spent + _size(x) <= room), "")
+            pieces += [line] if line else []
+            spent += _size(line)
     if pieces:
         packed.text = head + "\n".join(pieces) + "\n"
         packed.tokens = spent
@@ -179,7 +188,9 @@ def _item(item: Item, room: int) -> tuple[str, Counter[str]]:
     for n, text in enumerate(item.texts):
         behind = len(item.texts) - n - 1
         own = max(left // (behind + 1), min(left - 16 * behind, LEAST))
-        shown, cut = text.shown(own - 1)
+        shown, cut = text.shown(own - 2)
+        if shown and "\n" not in shown and item.line.startswith("- "):
+            shown = f"  {shown}"
         if cut:
             cuts[f"characters of {text.what}"] += cut
         if shown:

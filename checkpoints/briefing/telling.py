@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,10 @@ from checkpoints.briefing.packing import Item, Section, Text
 from checkpoints.briefing.quoting import Excerpt, age, inline
 
 Status = Attempt.Status
+
+#: What gets the whole of a goal or card over MCP.
+LARGER = "get_briefing with a larger max_tokens"
+_MET = {True: "met", False: "NOT met", None: "open"}
 
 #: Words that differ from one attempt to the next although the failure is the same.
 _VARYING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{7,}|\d+")
@@ -60,9 +64,10 @@ def _goal(facts: Facts) -> Section | None:
         what="constraints",
         weight=13,
         floor=50,
-        importance=6,
+        importance=2,
         items=items,
         fetch=_goal_path(facts),
+        tool=LARGER,
         listed=False,
     )
 
@@ -75,12 +80,12 @@ def _constraints(value: Any) -> list[str]:
 
 
 def _criteria(facts: Facts, now: datetime) -> Section | None:
-    word = {True: "met", False: "NOT met", None: "open"}
+    criteria = sorted(facts.criteria, key=lambda c: (c["met"] is True, c["number"]))
+    few = len(criteria) <= 12
     items = []
-    for c in sorted(facts.criteria, key=lambda c: (c["met"] is True, c["number"])):
-        check = c["check"]
-        line = f"- {c['number']}. [{word[c['met']]}] {inline(_whole(c['text']))}"
-        if check:
+    for c in criteria:
+        line = f"- {c['number']}. [{_MET[c['met']]}] {inline(_whole(c['text']), 80 if few else 30)}"
+        if check := c["check"]:
             line += f" (check: `{inline(_whole(check)).replace('`', chr(39))}`)"
         item = Item(line)
         if c["shown_at"] is not None:
@@ -88,24 +93,52 @@ def _criteria(facts: Facts, now: datetime) -> Section | None:
             if detail := c["evidence"]:
                 item.texts.append(Text(detail, c["shown_by"], "evidence", aside=True))
         items.append(item)
+    total = facts.card["criteria_count"]
     return Section(
         title="Done means",
         what="criteria",
         weight=10,
         floor=60,
-        importance=5,
+        importance=3,
         items=items,
-        total=facts.card["criteria_count"],
+        total=total,
         fetch=_goal_path(facts),
+        tool=LARGER,
+        rest=lambda shown: _other_criteria(criteria[shown:], total - shown),
     )
+
+
+def _other_criteria(left: list[Row], count: int) -> list[str]:
+    """Return the criteria that are not written out by their numbers, and shorter, as a count."""
+    by: dict[str, list[int]] = {}
+    for c in left:
+        by.setdefault(_MET[c["met"]], []).append(c["number"])
+    listed = "; ".join(f"{ranges(numbers)} {word}" for word, numbers in by.items())
+    counts = ", ".join(f"{len(numbers)} {word}" for word, numbers in by.items())
+    return [
+        f"- Not written out: {listed}.",
+        f"- and {count} more: {counts}.",
+        f"- and {count} more",
+    ]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return rising numbers as people write them: "1, 3-5, 9"."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def _card(facts: Facts) -> Section:
     card = facts.card
-    used = f"{card['failures']} of the {card['max_attempts']} failures it may have"
     line = (
         f"State {card['state']}{', paused' if card['paused'] else ''}; priority "
-        f"{card['priority']} (0 urgent, 4 none); {card['fence']} attempts so far, {used}."
+        f"{card['priority']} (0 urgent, 4 none); attempts so far: {card['fence']}, "
+        f"failures in a row: {card['failures']} of at most {card['max_attempts']}."
     )
     if card["labels"]:
         line += f" Labels: {inline(', '.join(map(str, card['labels'])))}."
@@ -130,9 +163,10 @@ def _card(facts: Facts) -> Section:
         what="parts of the card",
         weight=14,
         floor=60,
-        importance=7,
+        importance=8,
         items=[item],
         fetch=f"GET /cards/{card['key']}",
+        tool=LARGER,
         listed=False,
     )
 
@@ -160,10 +194,11 @@ def _said(facts: Facts, now: datetime) -> Section | None:
         what="messages",
         weight=11,
         floor=60,
-        importance=4,
+        importance=7,
         items=items,
         total=min(facts.card["messages_count"], MANY),
         fetch=f"GET /cards/{facts.card['key']}/messages",
+        tool="search_history messages",
     )
 
 
@@ -181,6 +216,16 @@ def _handover(facts: Facts) -> Row | None:
     return None
 
 
+def _sent_back(facts: Facts) -> Row | None:
+    """The last attempt that ended, where a reviewer sent back what it handed in."""
+    over = [a for a in facts.attempts if a["status"] != Status.RUNNING]
+    last = over[0] if over else None
+    sent_back = any(m["kind"] == Message.Kind.REVIEW for m in facts.messages)
+    if last is None or last["status"] != Status.SUCCEEDED or not sent_back or not last["outcome"]:
+        return None
+    return last
+
+
 def _stands(facts: Facts, now: datetime) -> Section:
     items = []
     handover, head = _handover(facts), facts.head
@@ -189,6 +234,14 @@ def _stands(facts: Facts, now: datetime) -> Section:
             Item(
                 f"Attempt {handover['number']} handed over {age(handover['finished_at'], now)}:",
                 [Text(outcome, _worker(handover), "the handover")],
+            )
+        )
+    if (handed_in := _sent_back(facts)) is not None:
+        items.append(
+            Item(
+                f"Attempt {handed_in['number']} handed this in for review "
+                f"{age(handed_in['finished_at'], now)}; it was sent back:",
+                [Text(handed_in["outcome"], _worker(handed_in), "what was handed in")],
             )
         )
     recorded = facts.attempts[0]["steps_recorded"] if facts.attempts else 0
@@ -215,9 +268,10 @@ def _stands(facts: Facts, now: datetime) -> Section:
         what="parts of the checkpoint",
         weight=15,
         floor=70,
-        importance=2,
+        importance=5,
         items=items,
         fetch=f"GET /cards/{facts.card['key']}/checkpoints{number}",
+        tool="search_history checkpoints",
         listed=False,
     )
 
@@ -314,6 +368,7 @@ def _next(facts: Facts, now: datetime) -> Section | None:
         importance=1,
         items=items,
         fetch=f"GET /cards/{facts.card['key']}/checkpoints",
+        tool="search_history checkpoints",
         listed=False,
     )
 
@@ -329,10 +384,12 @@ def _doubts(facts: Facts, now: datetime) -> Section:
         what="steps in doubt",
         weight=5,
         floor=70,
-        importance=3,
+        importance=6,
         items=items,
         total=facts.card["doubts_count"],
         fetch=f"GET /cards/{facts.card['key']}/steps",
+        tool="search_history steps",
+        rest=_and_more(facts.card["doubts_count"]),
         lead="Begun, and never said how they ended. Look what they did before doing them again.",
     )
 
@@ -351,10 +408,12 @@ def _decisions(facts: Facts, now: datetime) -> Section:
         what="decisions in force",
         weight=11,
         floor=50,
-        importance=8,
+        importance=4,
         items=items,
         total=facts.card["decisions_count"],
         fetch=_memory_path(facts, "decisions"),
+        tool="search_history decisions",
+        rest=_and_more(facts.card["decisions_count"]),
     )
 
 
@@ -368,14 +427,18 @@ def _discoveries(facts: Facts, now: datetime) -> Section:
         items=[_discovery(d, now) for d in facts.discoveries],
         total=facts.card["discoveries_count"],
         fetch=_memory_path(facts, "discoveries"),
+        tool="search_history discoveries",
     )
 
 
-def _discovery(d: Row, now: datetime) -> Item:
+def _discovery(d: Row, now: datetime, times: int = 1) -> Item:
     detail = d["detail"]
     kind = f"{d['severity']} {d['kind'].replace('_', ' ')}"
+    often = f", ×{times}, the last" if times > 1 else ""
     texts = [Text(detail, d["actor"], "discoveries' details", aside=True)] if detail else []
-    return Item(f"- [{kind}] {_said_inline(d['title'])}{_pin(d)}, {age(d['at'], now)}", texts)
+    return Item(
+        f"- [{kind}] {_said_inline(d['title'])}{_pin(d)}{often or ','} {age(d['at'], now)}", texts
+    )
 
 
 def _tried(facts: Facts, now: datetime) -> Section:
@@ -383,12 +446,13 @@ def _tried(facts: Facts, now: datetime) -> Section:
     items = []
     for same in _alike(facts.attempts):
         a = same[0]
-        ended = "expired" if a["status"] == Status.EXPIRED else "failed"
+        silent = a["status"] == Status.EXPIRED and not a["error"]
+        ended = "stopped answering" if silent else "failed"
         if len(same) > 1:
-            who = f"×{len(same)}, attempts {same[-1]['number']} to {a['number']}, the last {ended}"
+            who = f"×{len(same)}, attempts {_numbers(same)} {ended}, the last {{}}"
         else:
-            who = f"Attempt {a['number']} {ended}"
-        item = Item(f"- {who} {age(a['finished_at'], now)}")
+            who = f"Attempt {a['number']} {ended} {{}}"
+        item = Item("- " + who.format(age(a["finished_at"], now)))
         for name, label, what in (
             ("error", "Error:", "errors"),
             ("approach", "Approach:", "approaches"),
@@ -396,22 +460,29 @@ def _tried(facts: Facts, now: datetime) -> Section:
         ):
             if text := a[name]:
                 item.texts.append(Text(text, _worker(a), what, label=label, aside=True))
-        if a["status"] == Status.EXPIRED and not a["error"]:
-            item.line += "; its worker stopped answering"
+        if silent:
+            item.line += (
+                "; perhaps what it did kills its worker"
+                if len(same) > 1
+                else "; that says nothing against its approach"
+            )
         items.append(item)
-    dead_ends = [_discovery(d, now) for d in facts.dead_ends]
+    dead_ends = [_discovery(d, now, count) for d, count in _once(facts.dead_ends)]
     # By turns, so that many of the one do not hide the other.
     mixed = [i for pair in zip(items, dead_ends, strict=False) for i in pair]
     mixed += items[len(dead_ends) :] + dead_ends[len(items) :]
+    unread = facts.card["dead_ends_count"] - len(facts.dead_ends)
     return Section(
-        title="Tried and failed, do not repeat",
+        title="Tried and failed",
         what="failures and dead ends",
         weight=12,
         floor=60,
         importance=9,
         items=mixed,
-        total=len(items) + facts.card["dead_ends_count"],
+        total=len(mixed) + unread,
         fetch=f"GET /cards/{facts.card['key']}/attempts",
+        tool="search_history attempts, discoveries",
+        lead="Don't repeat it unless you can say what is different this time.",
     )
 
 
@@ -421,9 +492,26 @@ def _alike(attempts: Iterable[Row]) -> list[list[Row]]:
     for a in attempts:
         if a["status"] in (Status.FAILED, Status.EXPIRED):
             words = f"{a['status']} {a['approach'].head} {a['error'].head}"[:400]
-            key = " ".join(_VARYING.sub("#", words.lower()).split())
-            merged.setdefault(key, []).append(a)
+            merged.setdefault(_signature(words), []).append(a)
     return list(merged.values())
+
+
+def _once(dead_ends: Iterable[Row]) -> list[tuple[Row, int]]:
+    """Return each dead end once, the first of its title, with how often it was recorded."""
+    merged: dict[str, list[Row]] = {}
+    for d in dead_ends:
+        merged.setdefault(_signature(d["title"]), []).append(d)
+    return [(same[0], len(same)) for same in merged.values()]
+
+
+def _signature(words: str) -> str:
+    return " ".join(_VARYING.sub("#", words.lower()).strip(" .!").split())
+
+
+def _numbers(attempts: list[Row]) -> str:
+    numbers = sorted(a["number"] for a in attempts)
+    listed = ranges(numbers)
+    return listed if listed.count(",") < 6 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _parents(facts: Facts, now: datetime) -> Section:
@@ -447,6 +535,7 @@ def _parents(facts: Facts, now: datetime) -> Section:
         items=items,
         total=facts.card["parents_count"],
         fetch=f"GET /cards/{facts.card['key']}",
+        tool="get_briefing of each",
     )
 
 
@@ -455,6 +544,10 @@ def _parents(facts: Facts, now: datetime) -> Section:
 
 def _pin(row: Row) -> str:
     return " [pinned]" if row["pinned"] else ""
+
+
+def _and_more(total: int) -> Callable[[int], list[str]]:
+    return lambda shown: [f"- and {total - shown} more"]
 
 
 def _goal_path(facts: Facts) -> str:
