@@ -118,10 +118,25 @@ STEADY = """
 """
 
 
+ASYNC_STEADY = """
+    import asyncio, holdfast
+    async def main():
+        async with holdfast.AsyncClient() as client:
+            async for attempt in client.work("steady", lease_seconds=30, wait_seconds=1):
+                async with attempt:
+                    for n in range(600):
+                        await attempt.step(f"s-{n}", asyncio.sleep, 0.1)
+                    await attempt.complete("done")
+    asyncio.run(main())
+    print("left in good order")
+"""
+
+
 @pytest.mark.chaos
-def test_sigterm_hands_the_card_over_and_ends_the_loop(desk: Desk, start):
+@pytest.mark.parametrize("source", [STEADY, ASYNC_STEADY], ids=["sync", "async"])
+def test_sigterm_hands_the_card_over_and_ends_the_loop(desk: Desk, start, source: str):
     key = desk.card()
-    worker = start(STEADY)
+    worker = start(source)
     until(lambda: len(desk.steps(key)) > 2)
     worker.terminate()
     out = said(worker)
