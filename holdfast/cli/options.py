@@ -1,0 +1,167 @@
+"""Options and kinds of input that many commands share."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+import holdfast
+from holdfast.cli.places import connect
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def _read(value: str) -> str:
+    """Return what ``value`` means: - is standard input, @FILE the file."""
+    try:
+        if value == "-":
+            return sys.stdin.read()
+        return Path(value[1:]).read_text() if value.startswith("@") else value
+    except OSError as error:
+        raise click.BadParameter(f"{value} can't be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise click.BadParameter(f"{value} is not text in UTF-8.") from None
+
+
+class Prose(click.ParamType[str]):
+    """Text; - reads it from standard input."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return _read(value).rstrip("\n") if value == "-" else str(value)
+
+
+class Plain(click.ParamType[Any]):
+    """JSON, given as it is, as @FILE or on standard input."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(_read(value))
+        except (ValueError, RecursionError) as error:
+            self.fail(f"this is no JSON: {error}.", param, ctx)
+
+
+class Workflow(click.ParamType[Any]):
+    """A file with a workflow, in JSON or YAML."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        import yaml
+
+        try:
+            return yaml.safe_load(_read("-" if value == "-" else f"@{value}"))
+        except yaml.YAMLError as error:
+            self.fail(f"{value} is neither JSON nor YAML: {error}", param, ctx)
+
+
+PROSE, PLAIN, WORKFLOW = Prose(), Plain(), Workflow()
+
+
+def _completing(fetch: Callable[[holdfast.Client, str], list[tuple[str, str]]]) -> Any:
+    """Return a completer that asks the server, and gives nothing when that takes long."""
+
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        try:
+            with connect(patience=0, timeout=1.5) as client:
+                found = fetch(client, incomplete)
+        except (holdfast.Error, OSError):
+            return []
+        return [
+            CompletionItem(value, help=_harmless(help_text))
+            for value, help_text in found
+            if value.startswith(incomplete.upper())
+        ]
+
+    return complete
+
+
+def _harmless(words: str) -> str:
+    """Return one line of what a shell may get to see: no quotes, no colons, no controls."""
+    return re.sub(r"[^\w .,-]", "", words)[:60]
+
+
+def _cards(client: holdfast.Client, begun: str) -> list[tuple[str, str]]:
+    found = client.get("/cards", limit=200)["results"]
+    return [(card["key"], card["title"]) for card in found]
+
+
+def _boards(client: holdfast.Client, begun: str) -> list[tuple[str, str]]:
+    return [(board["key"], board["name"]) for board in client.get("/me")["boards"]]
+
+
+card_argument = click.argument("card", shell_complete=_completing(_cards))
+complete_cards, complete_boards = _completing(_cards), _completing(_boards)
+
+
+def board_option(command: F) -> F:
+    """Add --board, from HOLDFAST_BOARD unless it is given."""
+    return click.option(
+        "--board",
+        "-b",
+        envvar="HOLDFAST_BOARD",
+        metavar="KEY",
+        shell_complete=complete_boards,
+        help="The board's key; HOLDFAST_BOARD unless given.",
+    )(command)
+
+
+def the_board(client: holdfast.Client, given: str | None) -> str:
+    """Return the board's key: the given one, else the only one. Raises UsageError."""
+    if given:
+        return given
+    seen = [str(board["key"]) for board in client.get("/me")["boards"]]
+    if not seen:
+        raise holdfast.Error("You see no board yet. Ask an operator for a token of one.")
+    if len(seen) > 1:
+        raise click.UsageError(f"Say which board with --board or HOLDFAST_BOARD: {some(seen)}.")
+    return seen[0]
+
+
+def the_goal(client: holdfast.Client, board: str | None, named: str) -> str:
+    """Return the id of the goal with this id or with these words in its title."""
+    if _UUID.fullmatch(named):
+        return named
+    goals = list(client.pages("/goals", board=board))
+    words = named.casefold()
+    exact = [goal for goal in goals if goal["title"].casefold() == words]
+    found = exact or [goal for goal in goals if words in goal["title"].casefold()]
+    if len(found) == 1:
+        return str(found[0]["id"])
+    if not found:
+        raise click.UsageError(f"No goal has {named!r} in its title; `holdfast goal list`.")
+    raise click.UsageError(f"{len(found)} goals have {named!r} in their title. Give the id.")
+
+
+def some(names: list[str]) -> str:
+    """Return the names, or the first of many."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def worker_name() -> str:
+    """Return what a worker on this terminal is called unless told."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"[:100]
