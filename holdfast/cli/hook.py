@@ -73,7 +73,8 @@ def _answer(cli: str) -> dict[str, object] | None:
         if not who.token:
             note("there is no token; set HOLDFAST_TOKEN where the agent is started")
             return None
-        return Keeper(dialect, notes, Server(who.url, who.token, TIMEOUT_SECONDS)).handle(event)
+        with contextlib.closing(Server(who.url, who.token, TIMEOUT_SECONDS)) as server:
+            return Keeper(dialect, notes, server).handle(event)
 
 
 def _outlive() -> bool:

@@ -79,23 +79,26 @@ class Keeper:
             since = self.now() - held.beat_at
             # A clock that was set back must not silence the heart.
             if since >= between or since < 0:
-                news += self._beat(attempt, held, between)
+                news += self._beat(attempt, held, between) or []
         return "\n".join(news)
 
-    def _beat(self, attempt: str, held: Held, between: float) -> list[str]:
-        """Renew the lease; return what the agent should know. Forgets an attempt that is over."""
+    def _beat(self, attempt: str, held: Held, between: float) -> list[str] | None:
+        """Renew the lease; return what the agent should know, or None without an answer.
+
+        Forgets an attempt that is over.
+        """
         seen = {"seen_message": held.seen_message} if held.seen_message else {}
         try:
             told = self.server.call("heartbeat", attempt_id=attempt, **seen)
         except Silent as error:
             note(error)
             held.beat_at = self.now() - between + min(RETRY_SECONDS, between)
-            return []
+            return None
         except Refused as error:
             if error.code not in GONE:
                 note(error)
                 held.beat_at = self.now()
-                return []
+                return None
             del self.notes.held[attempt]
             return [
                 f"Holdfast: {_card(held)} is no longer yours ({error}) "
@@ -113,7 +116,8 @@ class Keeper:
         asking: list[str] = []
         for attempt, held in list(self.notes.held.items()):
             told = self._beat(attempt, held, RETRY_SECONDS)
-            if attempt not in self.notes.held:
+            # Nobody to ask about, or nobody who would hear the answer.
+            if attempt not in self.notes.held or told is None:
                 continue
             if event.busy or held.asked:
                 held.pending = told

@@ -32,6 +32,10 @@ class Server:
             timeout=timeout_seconds,
         )
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
+
     def call(self, tool: str, **args: Any) -> JSON:
         """Return what the tool answers. Raises Refused or Silent."""
         result = self._result("tools/call", name=tool, arguments=args)
