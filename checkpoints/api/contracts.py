@@ -195,8 +195,6 @@ class MemoryOut(serializers.Serializer[Any]):
 
 
 class DifferenceOut(serializers.Serializer[Difference]):
-    old = serializers.IntegerField(source="old.number", default=None, allow_null=True)
-    new = serializers.IntegerField(source="new.number")
     workspace = serializers.SerializerMethodField()
     note = serializers.CharField()
     state = serializers.ListField(child=serializers.DictField())
@@ -212,9 +210,12 @@ class DifferenceOut(serializers.Serializer[Difference]):
     def get_tests(self, found: Difference) -> dict[str, list[str]]:
         return {"newly_failing": found.newly_failing, "newly_passing": found.newly_passing}
 
-    def to_representation(self, instance: Difference) -> dict[str, Any]:
-        shown = super().to_representation(instance)
-        return {"from": shown.pop("old"), "to": shown.pop("new"), **shown}
+    def get_fields(self) -> dict[str, Any]:
+        return {
+            "from": serializers.IntegerField(source="old.number", default=None, allow_null=True),
+            "to": serializers.IntegerField(source="new.number"),
+            **super().get_fields(),
+        }
 
 
 class ForksOut(CardOut):

@@ -418,3 +418,53 @@ def test_a_token_is_shown_once_and_worthless_once_revoked(world: World) -> None:
     assert client.post("/api/v1/cards", {}, headers=header).status_code in (403, 415)
     assert world.person.delete(f"/tokens/{made['id']}").status == 204
     assert client.get("/api/v1/cards/HERE-1", headers=header).status_code == 401
+
+
+def test_a_card_is_rewound_forked_and_raced_and_its_checkpoints_compared(world: World) -> None:
+    made = world.member.post(
+        "/cards", {"board": "HERE", "title": "Go back", "column": "In progress"}
+    )
+    key = made["key"]
+    claim = world.member.post("/claims", {"worker": "ada", "card": key})
+    at, lease = f"/attempts/{claim['attempt']['id']}", claim["lease"]["token"]
+    for n in (1, 2, 3):
+        body = {"key": f"s{n}", "status": "succeeded", "result": n}
+        body["checkpoint"] = {"summary": f"{n}", "state": {"n": n}}
+        assert world.member.post(f"{at}/steps", body, lease=lease).status == 201
+    diff = world.member.get(f"/cards/{key}/checkpoints/3/diff?from=1")
+    assert (diff["from"], diff["to"]) == (1, 3)
+    assert diff["state"] == [{"path": "/n", "op": "replace", "from": 1, "to": 3}]
+    assert diff["workspace"] is None
+    assert world.member.get(f"/cards/{key}/checkpoints/1/diff")["from"] is None
+    assert world.member.get(f"/cards/{key}/checkpoints/3/diff")["from"] == 2
+    assert world.member.get(f"/cards/{key}/checkpoints/9/diff").status == 404
+    assert world.member.get(f"/cards/{key}/checkpoints/3/diff?from=x").status == 422
+
+    rewound = world.member.post(f"/cards/{key}/rewind", {"checkpoint": 1})
+    assert (rewound.status, rewound["state"], rewound["line"]) == (200, "waiting", 2)
+    late = world.member.post(f"{at}/heartbeat", lease=lease)
+    assert late.refusal == (409, "lease_lost")
+    again = world.member.post("/claims", {"worker": "bob", "card": key})
+    assert again["resume"]["checkpoint"]["number"] == 1
+    assert again["resume"]["steps_done"] == 1
+    assert world.member.post(f"/cards/{key}/rewind", {"checkpoint": 7}).refusal == (422, "invalid")
+
+    fork = world.member.post(f"/cards/{key}/fork", {"checkpoint": 2, "title": "Other"}, key="once")
+    assert (fork.status, fork["title"], len(fork["cards"])) == (201, "Other", 1)
+    replay = world.member.post(
+        f"/cards/{key}/fork", {"checkpoint": 2, "title": "Other"}, key="once"
+    )
+    assert replay["key"] == fork["key"]
+    begun = world.member.post("/claims", {"worker": "cy", "card": fork["key"]})
+    assert (begun["resume"]["checkpoint"]["number"], begun["resume"]["steps_done"]) == (2, 2)
+
+    race = world.member.post(f"/cards/{key}/fork", {"checkpoint": 2, "count": 2})
+    first, second = (card["key"] for card in race["cards"])
+    assert race["race"] is not None
+    won = world.member.post("/claims", {"worker": "di", "card": second})
+    end = f"/attempts/{won['attempt']['id']}/complete"
+    assert world.member.post(end, {"summary": "done"}, lease=won["lease"]["token"]).status == 200
+    assert world.member.get(f"/cards/{first}")["state"] == "cancelled"
+    assert world.viewer.post(f"/cards/{key}/rewind", {"checkpoint": 1}).status == 403
+    assert world.viewer.post(f"/cards/{key}/fork", {"checkpoint": 1}).status == 403
+    assert world.member.post(f"/cards/{key}/fork", {"checkpoint": 2, "count": 99}).status == 422

@@ -205,6 +205,8 @@ class Side:
             "messages": "blocked",
             "{message}": "blocked",
             "cancel": "waiting",
+            "rewind": "running",
+            "fork": "running",
         }
         verb = operation.path.rpartition("/")[2]
         usual = "backlog" if operation.writes else "running"
@@ -450,6 +452,14 @@ def example(side: Side, name: str) -> Any:
         },
         "post_message": {"text": "take a", "answers": side.question.pk, "pinned": False},
         "reject_card": {"reason": "not yet"},
+        "rewind_card": {"checkpoint": 1},
+        "fork_card": {
+            "checkpoint": 1,
+            "title": "another way",
+            "approach": "by hand",
+            "approaches": ["by hand", "generated"],
+            "count": 2,
+        },
         "create_token": {
             "name": "ci",
             "board": side.board.key,
