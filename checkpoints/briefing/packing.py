@@ -18,6 +18,8 @@ from checkpoints.tokens import tokens_in
 ITEM = 48
 #: A text gets this much, if it is there, before the next one gets any.
 LEAST = 48
+#: A section that can't even have this much has nothing.
+SCANT = 24
 #: An aside up to this many characters goes on one line.
 ASIDE = 200
 
@@ -117,8 +119,8 @@ def _share_out(sections: Sequence[Section], room: int) -> list[int]:
     wants = [s.want for s in sections]
     rooms = []
     for section, want in zip(sections, wants, strict=True):
-        floor = min(section.floor, want)
-        rooms.append(floor if floor <= room else 0)
+        floor = min(section.floor, want, room)
+        rooms.append(floor if floor >= min(want, SCANT) else 0)
         room -= rooms[-1]
     hungry = [n for n, want in enumerate(wants) if rooms[n] and want > rooms[n]]
     while hungry:
@@ -146,7 +148,8 @@ def _cut(section: Section, room: int) -> Packed:
         if section.listed:
             more = n + 1 < total
             if more and section.rest:
-                left -= _size(section.rest(n + 1)[-1])
+                sizes = [_size(line) for line in section.rest(n + 1)]
+                left -= next((size for size in sizes if size <= room // 3), sizes[-1])
             most = min(left, max(left // 2, ITEM, _size(item.line))) if more else left
         else:
             lines = _size(item.line)

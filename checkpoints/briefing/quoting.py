@@ -18,8 +18,9 @@ from checkpoints.tokens import most_that_fits, tokens_in
 #: What a person asked for, and what anybody else wrote.
 ASKED, QUOTE = "asked", "quote"
 
-#: A block with less than this many characters of its text is not worth its marks.
-LEAST = 60
+#: A block with less than this many characters of its text is hardly worth its marks, but where
+#: characters are dear there may be this few.
+LEAST, FEWEST = 60, 12
 
 _LETTERS = "bcdfghjklmnpqrstvwxz"  # no vowels, so no words
 _MARK = re.compile(r"<(?=\s*/?\s*(?:asked|quote)\b)", re.IGNORECASE)
@@ -77,7 +78,7 @@ class Excerpt:
 def block(excerpt: Excerpt, who: str, *, trusted: bool, tokens: int) -> tuple[str, int]:
     """Return the text between its marks in at most ``tokens``, and how much of it is cut.
 
-    The empty text when not even LEAST characters of it have room.
+    The empty text when not even FEWEST characters of it have room.
     """
     tag = ASKED if trusted else QUOTE
     by = inline(who, 12).replace(">", "›") or "unknown"
@@ -89,6 +90,9 @@ def block(excerpt: Excerpt, who: str, *, trusted: bool, tokens: int) -> tuple[st
         return f"<{tag} {word} by={by}>\n{shown}\n</{tag} {word}>"
 
     more = most_that_fits(marked, excerpt.read - least, tokens)
+    if more < 0:
+        least = min(excerpt.read, FEWEST)
+        more = most_that_fits(marked, min(excerpt.read, LEAST) - least, tokens)
     if more < 0:
         return "", excerpt.length
     return marked(more), excerpt.ends(least + more)[1]

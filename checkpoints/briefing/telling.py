@@ -55,7 +55,7 @@ def _goal(facts: Facts) -> Section | None:
         return None
     author = card["goal_author"]
     intent = card["intent"]
-    items = [Item(f"{card['goal_status'].title()}: {inline(card['goal_title'])}")]
+    items = [Item(f"{card['goal_status'].title()}: {inline(card['goal_title'], 40)}")]
     if intent:
         items[0].texts.append(Text(intent, author, "the goal's intent", trusted=True))
     items += [Item(f"- Constraint: {inline(c)}") for c in _constraints(card["goal_constraints"])]
@@ -63,7 +63,7 @@ def _goal(facts: Facts) -> Section | None:
         title="Goal",
         what="constraints",
         weight=13,
-        floor=50,
+        floor=120,
         importance=2,
         items=items,
         fetch=_goal_path(facts),

@@ -17,7 +17,7 @@ from hypothesis.extra.django import TestCase
 from boards import cards, leases
 from boards.models import Attempt, Card, Dependency, Message
 from checkpoints import briefing, recovery, steps
-from checkpoints.briefing import Built, facts, quoting
+from checkpoints.briefing import Built, facts, quoting, telling
 from checkpoints.models import Briefing, Checkpoint, Line, Step
 from checkpoints.tokens import most_that_fits, tokens_in
 from goals import memory
@@ -44,7 +44,7 @@ HEADINGS = (
     "Steps in doubt",
     "Decisions in force",
     "Open discoveries",
-    "Tried and failed, do not repeat",
+    "Tried and failed",
     "Results this card builds on",
     "Not shown here",
     "How to write back",
@@ -83,7 +83,7 @@ def check_whole(built: Built, budget: int) -> None:
     assert headings == [h for h in HEADINGS if h in headings]
     assert headings[-1] == "How to write back"
     assert [s["name"] for s in built.sections] == [h for h in headings if h not in HEADINGS[-2:]]
-    assert all(o["count"] > 0 and o["fetch"] and o["what"] for o in built.omitted)
+    assert all(o["count"] > 0 and o["fetch"] and o["tool"] and o["what"] for o in built.omitted)
     assert not quoting._HIDDEN.search(built.markdown)
     built.markdown.encode()
 
@@ -142,7 +142,7 @@ def test_everything_is_told_in_the_order_in_which_it_is_needed(board, goal, card
     for title, *words in (
         ("Goal", "Active: Zero-downtime migration", "No lost writes.\nEver.", "no new services"),
         ("Done means", "1. [open] tests pass", "2. [open] p95 under 3 ms"),
-        ("This card", "Both.", "2 attempts so far"),
+        ("This card", "Both.", "attempts so far: 2"),
         ("What people said", "When?", "until six"),
         ("Where it stands", "C1 by attempt 2", "unit tests pass", "212 passed", "test_retry"),
         ("Where it stands", "4f0c1e9", "6 files changed, +96 -22", '{"branch": "led-1"}'),
@@ -150,7 +150,7 @@ def test_everything_is_told_in_the_order_in_which_it_is_needed(board, goal, card
         ("Steps in doubt", "`soak` “30 minutes”", "attempt 2"),
         ("Decisions in force", "use the outbox", "it is durable"),
         ("Open discoveries", "high fact", "a trigger sets updated_at"),
-        ("Tried and failed, do not repeat", "deadlocks", "a trigger", "triggers lock too early"),
+        ("Tried and failed", "deadlocks", "a trigger", "triggers lock too early"),
         ("Results this card builds on", "LED-2", "the table is there", '{"migration": 42}'),
         ("How to write back", "/checkpoints", "Lease-Token"),
     ):
@@ -179,6 +179,108 @@ def test_the_newest_evidence_stands_with_its_criterion(goal, card):
     assert "“212 green” (worker:bob)" in shown
     assert "3 red" not in shown
     assert shown.index("2. [open]") < shown.index("1. [met]")
+
+
+@pytest.mark.parametrize("budget", [500, 1500, 4000, 32_000])
+def test_of_two_hundred_long_criteria_none_is_lost(board, budget):
+    """Those still open come first; whoever has no room stands there by number."""
+    goal = make_goal(board, criteria=[f"criterion {n}: {'because ' * 200}" for n in range(1, 201)])
+    goal.criteria.filter(number__gt=150).update(met=True)
+    goal.criteria.filter(number=7).update(met=False)
+    built = briefing.build(now_is(make_card(board, goal=goal)), max_tokens=budget)
+    check_whole(built, budget)
+    shown = section(built.markdown, "Done means")
+    written = [int(n) for n in re.findall(r"^- (\d+)\. ", shown, re.MULTILINE)]
+    assert written == sorted(written, key=lambda n: (n > 150, n))
+    left_out = {o["what"]: o["count"] for o in built.omitted}.get("criteria", 0)
+    assert len(written) + left_out == 200
+    if left_out:
+        (rest,) = re.findall(r"^- Not written out: (.+)\.$", shown, re.MULTILINE)
+        numbers = set(written)
+        for run in re.findall(r"\d+(?:-\d+)?", rest):
+            first, _, last = run.partition("-")
+            numbers |= set(range(int(first), int(last or first) + 1))
+        assert numbers == set(range(1, 201))
+        assert "151-200 met" in rest or 151 in written
+
+
+def test_numbers_are_written_as_people_do():
+    assert telling.ranges([]) == ""
+    assert telling.ranges([1, 3, 4, 5, 9]) == "1, 3-5, 9"
+
+
+def test_what_is_pinned_comes_before_what_is_newer(goal, card):
+    cards.say(card.pk, "user:ann", "the pinned note", pinned=True)
+    memory.decide(goal.board_id, goal.pk, "user:ann", title="pinned decision", pinned=True)
+    memory.discover(
+        goal.board_id, goal.pk, "user:ann", kind="fact", title="pinned fact", pinned=True
+    )
+    memory.discover(
+        goal.board_id, goal.pk, "user:ann", kind="dead_end", title="pinned end", pinned=True
+    )
+    where = {"board_id": goal.board_id, "goal": goal, "actor": "worker:ada"}
+    Message.objects.bulk_create(
+        Message(card=card, actor="user:bob", text=f"note {n}") for n in range(300)
+    )
+    Decision.objects.bulk_create(Decision(title=f"decision {n}", **where) for n in range(300))
+    for kind in ("fact", "dead_end"):
+        Discovery.objects.bulk_create(
+            Discovery(title=f"{kind} {n}", kind=kind, severity="critical", **where)
+            for n in range(100)
+        )
+    built = briefing.build(now_is(card), max_tokens=1500)
+    check_whole(built, 1500)
+    for title, pinned, newer in (
+        ("What people said", "the pinned note", "note 299"),
+        ("Decisions in force", "“pinned decision” [pinned]", "decision 299"),
+        ("Open discoveries", "“pinned fact” [pinned]", "fact 99"),
+        ("Tried and failed", "“pinned end” [pinned]", "dead_end 99"),
+    ):
+        shown = section(built.markdown, title)
+        assert shown.index(pinned) < (shown.index(newer) if newer in shown else len(shown)), title
+
+
+def test_the_same_dead_end_is_told_once_with_how_often(goal, card):
+    for detail in ("no right to", "still no right to", "never will"):
+        memory.discover(
+            goal.board_id,
+            goal.pk,
+            "worker:ada",
+            kind="dead_end",
+            title="iptables in the sandbox",
+            detail=detail,
+        )
+    built = briefing.build(now_is(card))
+    shown = section(built.markdown, "Tried and failed")
+    assert shown.count("iptables") == 1
+    assert "×3, the last 0 min ago" in shown
+    assert "never will" in shown
+    assert built.omitted == []
+
+
+def test_what_was_handed_in_and_sent_back_is_told(board):
+    card = make_card(board, review_required=True)
+    leases.complete(claimed(card).pk, "the header is documented")
+    cards.reject(card.pk, "user:ann", "the 409 is missing")
+    assert "the header is documented" in section(told(card), "Where it stands")
+    leases.release(claimed(card).pk, "the 409 is there", "hand it in")
+    assert "the header is documented" not in told(card)
+
+
+def test_a_worker_that_vanished_says_nothing_against_its_approach(card):
+    first = claimed(card)
+    leases.describe(first.pk, "a trigger")
+    leases.expire(first.pk, actor="x")
+    shown = section(told(card), "Tried and failed")
+    assert "Attempt 1 stopped answering" in shown
+    assert "nothing against its approach" in shown
+    Card.objects.update(not_before=None)
+    second = claimed(card)
+    leases.describe(second.pk, "a trigger")
+    leases.expire(second.pk, actor="x")
+    shown = section(told(card), "Tried and failed")
+    assert "×2, attempts 1-2 stopped answering" in shown
+    assert "kills its worker" in shown
 
 
 def test_answers_and_reviews_come_before_notes_however_many(card):
@@ -272,8 +374,8 @@ def test_the_same_failure_is_told_once_with_how_often(card):
         leases.fail(attempt.pk, f"pid {n * 977}: lock 0x{n:08x} timed out after {n} s")
     Card.objects.update(not_before=None, failures=0)
     leases.fail(claimed(card).pk, "disk full")
-    shown = section(told(card), "Tried and failed, do not repeat")
-    assert "×12, attempts 1 to 12" in shown
+    shown = section(told(card), "Tried and failed")
+    assert "×12, attempts 1-12 failed, the last 0 min ago" in shown
     assert shown.count("timed out") == 1
     assert shown.index("disk full") < shown.index("timed out")
 
@@ -283,13 +385,13 @@ def test_a_worker_that_vanished_is_a_failure_without_words(card):
         claimed(card, "swift")
         clock.shift(61)
         leases.expire_lapsed()
-    assert "stopped answering" in section(told(card), "Tried and failed, do not repeat")
+    assert "stopped answering" in section(told(card), "Tried and failed")
 
 
 def test_dead_ends_that_were_discovered_stand_with_what_failed(goal, card):
     memory.discover(goal.board_id, goal.pk, "worker:ada", kind="dead_end", title="advisory locks")
     text = told(card)
-    assert "advisory locks" in section(text, "Tried and failed, do not repeat")
+    assert "advisory locks" in section(text, "Tried and failed")
     assert "## Open discoveries" not in text
 
 
@@ -434,7 +536,7 @@ def test_a_long_text_keeps_both_its_ends_and_says_what_is_cut(card):
     leases.fail(attempt.pk, text)
     built = briefing.build(now_is(card))
     check_whole(built, 4000)
-    for title in ("This card", "What people said", "Tried and failed, do not repeat"):
+    for title in ("This card", "What people said", "Tried and failed"):
         shown = section(built.markdown, title)
         assert "BEGIN" in shown
         assert "END" in shown
@@ -469,9 +571,11 @@ def test_what_is_left_out_is_counted_and_can_be_fetched(goal, card):
     shown = section(built.markdown, "Decisions in force")
     assert shown.index("decision 299") < shown.index("decision 290")
     left_out = {o["what"]: o for o in built.omitted}["decisions in force"]
-    assert left_out["count"] == 300 - shown.count("\n- ")
+    assert left_out["count"] == 300 - shown.count("\n- “")
+    assert f"- and {left_out['count']} more" in shown
     assert left_out["fetch"] == f"GET /goals/{goal.pk}/decisions"
-    assert f"{left_out['count']}, `{left_out['fetch']}`" in section(
+    assert left_out["tool"] == "search_history decisions"
+    assert f"{left_out['count']}, `{left_out['fetch']}`, {left_out['tool']}" in section(
         built.markdown, "Not shown here"
     )
 
@@ -538,7 +642,7 @@ def test_the_cost_does_not_hang_on_the_history(board, monkeypatch):
 
     monkeypatch.setattr(facts, "_rows", counting)
     statements = []
-    for attempts, recorded, others in ((10, 10, 10), (1_000, 10_000, 500)):
+    for attempts, recorded, others in ((10, 10, 10), (10_000, 10_000, 500)):
         card = make_card(board, goal=make_goal(board, criteria=["a", "b"]))
         grow(card, attempts, recorded, others)
         card = now_is(card)
@@ -550,7 +654,7 @@ def test_the_cost_does_not_hang_on_the_history(board, monkeypatch):
     assert statements[0] == statements[1] <= 16
     assert sum(rows_read) <= 300
     left_out = {o["what"]: o["count"] for o in built.omitted}
-    assert left_out["older attempts"] == 1_000 - facts.ATTEMPTS
+    assert left_out["older attempts"] == 10_000 - facts.ATTEMPTS
 
 
 def test_counting_stops_somewhere(board, monkeypatch):
@@ -619,7 +723,9 @@ class AnyHistory(TestCase):
     @given(st.data())
     def test_any_history_fits_any_budget(self, data: st.DataObject) -> None:
         draw = data.draw
-        budget = draw(st.sampled_from([200, 300, 600, 1000, 1500, 4000, 16_000]), label="budget")
+        budget = draw(
+            st.sampled_from([200, 300, 500, 600, 1000, 1500, 4000, 16_000, 32_000]), label="budget"
+        )
         texts = [draw(LONG) for _ in range(3)]
         board = make_board()
         goal = None
@@ -627,7 +733,7 @@ class AnyHistory(TestCase):
             goal = make_goal(
                 board,
                 title=draw(TEXT)[:300] or "x",
-                intent=draw(LONG),
+                intent=f"INTENT {draw(LONG)}",
                 constraints=draw(st.lists(TEXT, max_size=3)),
                 criteria=[f"criterion-{n} {draw(TEXT)}" for n in range(draw(COUNT) % 26)],
             )
@@ -656,7 +762,12 @@ class AnyHistory(TestCase):
         assert "superseded-" not in text
         if goal is not None:
             asked = goal.criteria.count()
-            assert text.count("criterion-") + left_out.get("criteria", 0) == asked
+            assert text.count("] criterion-") + left_out.get("criteria", 0) == asked
+            if budget >= 500:
+                assert "INTENT" in text
+                assert not asked or "## Done means" in text
+        if budget >= 500 and in_force:
+            assert "## Decisions in force" in text
 
     def history(self, card: Card, draw: Any, texts: list[str]) -> list[Attempt]:
         now = timezone.now()
