@@ -21,7 +21,7 @@ from django_q.models import OrmQ
 
 from boards import cards, leases
 from boards.models import Attempt, Board, Card, Column
-from checkpoints import recovery, steps
+from checkpoints import differences, lines, recovery, steps
 from checkpoints.models import Artifact, Checkpoint, LogChunk, Step
 from checkpoints.snapshots import store_of
 from events.models import Event
@@ -604,6 +604,74 @@ def test_workspaces_of_finished_cards_go_after_a_while(bench: Bench, settings: A
     assert len(trees(open_card)) == 1
     commit = Checkpoint.objects.get(card=done).workspace["commit"]
     assert store_of(done.board_id).has(commit)
+
+
+# ── rewound and forked ──
+
+
+def rewritten(bench: Bench) -> Card:
+    """Return a finished card that wrote, changed and deleted files in four steps."""
+    return bench.card(
+        "echo one > a.txt && seq 500 > gone.txt",
+        f"echo two >> a.txt && {bench.mark('second')}",
+        "rm gone.txt && printf 'a\\0b' > bin.dat && echo x > 'odd \u00fc name.txt'"
+        f" && {bench.mark('third')}",
+        "cat a.txt",
+    )
+
+
+def test_a_rewound_card_finds_the_files_of_that_checkpoint_and_repeats_only_the_rest(
+    bench: Bench,
+) -> None:
+    card = rewritten(bench)
+    assert bench.run(card) is Outcome.COMPLETED
+    lines.rewind(card.pk, 2, "user:ann")
+    (tree,) = trees(card)
+    attempt = bench.claim(card)
+    runner.run_slice(attempt)
+    card.refresh_from_db()
+    assert card.state == "completed"
+    assert (bench.count("second"), bench.count("third")) == (1, 2)
+    assert (tree / "a.txt").read_text() == "one\ntwo\n"
+    first, again = (
+        Checkpoint.objects.get(card=card, line=n, summary__contains="step3").workspace["tree"]
+        for n in (1, 2)
+    )
+    assert first == again
+
+
+def test_a_fork_works_in_a_folder_of_its_own_with_the_files_of_that_checkpoint(
+    bench: Bench,
+) -> None:
+    card = rewritten(bench)
+    assert bench.run(card) is Outcome.COMPLETED
+    (fork,) = lines.fork(card.pk, 2, "user:ann")
+    assert bench.run(fork) is Outcome.COMPLETED
+    assert (bench.count("second"), bench.count("third")) == (1, 2)
+    (mine,), (theirs,) = trees(fork), trees(card)
+    assert mine != theirs
+    assert (mine / "a.txt").read_text() == "one\ntwo\n"
+    assert not (mine / "gone.txt").exists()
+
+
+def test_the_files_of_two_checkpoints_are_compared(bench: Bench) -> None:
+    card = rewritten(bench)
+    assert bench.run(card) is Outcome.COMPLETED
+    one, three = (Checkpoint.objects.get(card=card, number=n) for n in (1, 3))
+    found = differences.between(card, one, three)
+    files = {file.path: file for file in found.files or ()}
+    assert {path: file.status for path, file in files.items()} == {
+        "a.txt": "modified",
+        "bin.dat": "added",
+        "gone.txt": "deleted",
+        "odd \u00fc name.txt": "added",
+    }
+    assert (files["a.txt"].additions, files["gone.txt"].deletions) == (1, 500)
+    assert files["bin.dat"].binary
+    assert "+two" in (files["a.txt"].patch or "")
+    assert "+x" in (files["odd \u00fc name.txt"].patch or "")
+    back = differences.between(card, three, one)
+    assert (back.additions, back.deletions) == (found.deletions, found.additions)
 
 
 # ── killed ──
