@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET
 
 from boards import cards, lookup
 from boards import selectors as boards_selectors
+from boards.models import Attempt, Card
 from boards.views import for_people, frame, principal
 from checkpoints import briefing, recovery, selectors
 from checkpoints.models import Checkpoint
@@ -47,6 +48,8 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
         "criteria": found.goal.criteria.filter(retired_at=None).order_by("number")
         if found.goal
         else [],
+        "origin": selectors.origin_of(found),
+        "forks": selectors.forks_of(found)[:ROWS],
         "parents": [d.depends_on for d in found.dependencies.select_related("depends_on")],
         "message_count": found.messages.count(),
     }
@@ -72,15 +75,26 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
     elif tab == "checkpoints":
         newest = Checkpoint.objects.filter(card=found).select_related("attempt")
         shown["checkpoints"] = newest.order_by("-number")[:ROWS]
+        wanted, against = request.GET.get("c", ""), request.GET.get("against", "")
+        shown["compared"] = selectors.compared(found, wanted, against)
     elif tab == "messages":
         shown["messages_said"] = found.messages.order_by("-id")[:ROWS]
     elif tab == "briefing":
-        shown["built"] = briefing.build(found)
+        shown["told_to"] = _attempt(found, request.GET.get("attempt", ""))
+        shown["built"] = (
+            briefing.told(shown["told_to"]) if shown["told_to"] else briefing.build(found)
+        )
     else:
         names = {str(c.pk): c.name for c in shown["columns"]}
         newest = Event.objects.filter(subject_id=found.pk).order_by("-seq")[:EVENTS]
         shown["events"] = selectors.story(newest, names)
     return render(request, "checkpoints/card.html", shown)
+
+
+def _attempt(found: Card, number: str) -> Attempt | None:
+    """The card's attempt of this number, or None for any other text."""
+    known = number.isascii() and number.isdigit() and len(number) < 10
+    return found.attempts.filter(number=number).first() if known else None
 
 
 @require_GET

@@ -358,6 +358,9 @@ def _next(facts: Facts, now: datetime) -> Section | None:
     review = next((m for m in facts.messages if m["kind"] == Message.Kind.REVIEW), None)
     if review is not None and (head is None or review["at"] > head["at"]):
         items.insert(0, Item("First mend what the reviewer sent the card back for."))
+    answer = next((m for m in facts.messages if m["kind"] == Message.Kind.ANSWER), None)
+    if answer is not None and (head is None or answer["at"] > head["at"]):
+        items.insert(0, Item("Go on from the answer that stands above; it came after all this."))
     if not items:
         return None
     return Section(

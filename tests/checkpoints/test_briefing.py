@@ -258,6 +258,17 @@ def test_the_same_dead_end_is_told_once_with_how_often(goal, card):
     assert built.omitted == []
 
 
+def test_an_answer_comes_before_the_next_step_that_did_not_know_it(card):
+    first = claimed(card)
+    make_checkpoint(first, next_step="wait for a window")
+    leases.block(first.pk, "stuck", question="When?")
+    cards.say(card.pk, "user:ann", "now", answers=card.messages.get().pk)
+    shown = section(told(card), "Next step")
+    assert shown.index("the answer") < shown.index("wait for a window")
+    make_checkpoint(claimed(card), next_step="close the window")
+    assert "the answer" not in section(told(card), "Next step")
+
+
 def test_what_was_handed_in_and_sent_back_is_told(board):
     card = make_card(board, review_required=True)
     leases.complete(claimed(card).pk, "the header is documented")
