@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any
 
 import click
 
@@ -12,13 +11,13 @@ import holdfast
 from holdfast import Attempt
 from holdfast.cli.exits import Exit
 from holdfast.cli.held import environment
-from holdfast.cli.options import complete_cards, the_goal, worker_name
+from holdfast.cli.options import complete_cards
 from holdfast.cli.places import WORKER_PATIENCE_SECONDS, connect, login
 from holdfast.cli.printing import note
 from holdfast.cli.running import ended_with, run
-from holdfast.cli.working import waited, with_worker_options
+from holdfast.cli.working import waited, wanted, with_worker_options
 from holdfast.stopping import told_by_signal
-from holdfast.texts import sayable
+from holdfast.texts import given, sayable
 
 SUMMARY_CHARS = 500
 
@@ -51,20 +50,14 @@ def work(
     any other fails it.
     """
     with connect(WORKER_PATIENCE_SECONDS) as client:
-        asked: dict[str, Any] = {
-            "worker": worker or worker_name(),
-            "boards": [board] if board else None,
-            "goal": the_goal(client, board, goal) if goal else None,
-            "capabilities": list(can) or None,
-            "lease_seconds": lease,
-        }
+        asked = wanted(client, worker, board, goal, can, lease)
         stop = threading.Event()
         if not (once or card):
             for attempt in client.work(**asked, stop=stop):
                 _carry_out(attempt, command, stop)
             context.exit(Exit.TERMINATED)
         with told_by_signal(stop):
-            attempt_or_none = waited(client, {**asked, "card": card}, wait)
+            attempt_or_none = waited(client, {**asked, **given(card=card)}, wait)
             if attempt_or_none is None:
                 note("there is nothing to do")
                 context.exit(Exit.NOTHING)

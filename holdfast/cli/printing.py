@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import click
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +29,9 @@ _ESCAPES = re.compile(
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
+#: Between columns, and what the column that folds must have.
+GAP = 3
+LEAST_WIDE = 16
 STYLES = {
     "running": "cyan",
     "waiting": "yellow",
@@ -96,13 +100,30 @@ def state(value: object) -> Text:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, wide: str = "") -> Table:
-    """Return a table; of columns that are not cut, but for ``wide``, which takes more lines."""
-    made = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for name in columns:
-        made.add_column(name, overflow="fold", no_wrap=name != wide)
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    """Return a table whose column ``wide`` takes more lines where there is little room."""
+    tty = sys.stdout.isatty()
+    cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in rows]
+    kept = _fitting(columns, cells, wide, console().width) if tty else range(len(columns))
+    made = Table(box=SIMPLE_HEAD if tty else None, pad_edge=False)
+    for n in kept:
+        made.add_column(columns[n], overflow="fold", no_wrap=columns[n] != wide)
+    for row in cells:
+        made.add_row(*(row[n] for n in kept))
     return made
+
+
+def _fitting(
+    columns: Sequence[str], cells: Sequence[Sequence[Text]], wide: str, room: int
+) -> Sequence[int]:
+    """Return which columns have room; on a narrow terminal the last ones go."""
+    widths = [
+        LEAST_WIDE if name == wide else max([cell_len(name), *(row[n].cell_len for row in cells)])
+        for n, name in enumerate(columns)
+    ]
+    kept = list(range(len(columns)))
+    while len(kept) > 2 and sum(widths[n] + GAP for n in kept) > room:
+        kept.remove(max(n for n in kept if columns[n] != wide))
+    return kept
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Table:

@@ -47,6 +47,26 @@ class Outcome:
     stopped: str = ""
 
 
+class Guard:
+    """Kills a command's group when this process is gone without having dismissed the guard.
+
+    A killed worker can't end its command any more, and the next one may run it meanwhile.
+    """
+
+    def __init__(self, group: int) -> None:
+        # In a session of its own: what kills our group must not kill the guard.
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", f"read -r over || kill -9 -{group}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        self._process.communicate(b"\n")
+
+
 class Tail:
     """The last bytes of a stream."""
 
@@ -164,8 +184,8 @@ def run(
 ) -> Outcome:
     """Run ``command`` to its end, or until ``stop_for`` gives a reason; return how it ended.
 
-    It gets ``stdin``, or our own standard input. When this is left in any other way, the
-    command and whatever it started in its group are gone.
+    It gets ``stdin``, or our own standard input. When this is left in any other way, even by
+    SIGKILL, the command and whatever it started in its group are gone.
     """
     try:
         process = subprocess.Popen(
@@ -179,6 +199,7 @@ def run(
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         return Outcome(CANNOT_RUN, b"", False, f"{command[0]} can't be run: {why}.")
+    guard = Guard(process.pid)
     kept, quoted = Tail(KEPT_BYTES), Tail(QUOTED_CHARS)
     journal = Journal(attempt, step)
     pumps = [
@@ -207,6 +228,7 @@ def run(
     finally:
         for pump in pumps:
             pump.join(DRAIN_SECONDS)
+        guard.dismiss()
         journal.close()
     words = quoted.bytes().decode("utf-8", "replace").strip()
     out = kept.bytes()
@@ -218,17 +240,18 @@ def _pump(
 ) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     passing = True
-    while chunk := os.read(source.fileno(), 65536):
-        for tail in tails:
-            tail.add(chunk)
-        if text := decoder.decode(chunk):
-            journal.add(name, text)
-        if passing:
-            try:
-                target.buffer.write(chunk)
-                target.flush()
-            except (OSError, ValueError):
-                passing = False  # nobody reads on; the work goes on
+    with source:
+        while chunk := os.read(source.fileno(), 65536):
+            for tail in tails:
+                tail.add(chunk)
+            if text := decoder.decode(chunk):
+                journal.add(name, text)
+            if passing:
+                try:
+                    target.buffer.write(chunk)
+                    target.flush()
+                except (OSError, ValueError):
+                    passing = False  # nobody reads on; the work goes on
 
 
 def _feed(target: IO[bytes], text: str) -> None:

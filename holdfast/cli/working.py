@@ -24,6 +24,7 @@ from holdfast.cli.options import (
 from holdfast.cli.places import WORKER_PATIENCE_SECONDS, connect
 from holdfast.cli.printing import note, paragraph, print_json, say
 from holdfast.protocol import JSON
+from holdfast.texts import given
 
 #: The longest that one request may wait for a card; a longer --wait takes several.
 ASK_SECONDS = 25.0
@@ -117,16 +118,8 @@ def claim(
     attempt, whose id and lease they find in HOLDFAST_ATTEMPT and HOLDFAST_LEASE.
     """
     with connect(WORKER_PATIENCE_SECONDS) as client:
-        asked = {
-            "worker": worker or worker_name(),
-            "boards": [board] if board else None,
-            "goal": the_goal(client, board, goal) if goal else None,
-            "card": card,
-            "capabilities": list(can) or None,
-            "lease_seconds": lease,
-            "briefing_tokens": tokens,
-        }
-        attempt = waited(client, asked, wait)
+        asked = wanted(client, worker, board, goal, can, lease)
+        attempt = waited(client, {**asked, **given(card=card, briefing_tokens=tokens)}, wait)
     if attempt is None:
         note("there is nothing to do")
         context.exit(Exit.NOTHING)
@@ -149,6 +142,24 @@ def claim(
         say(f"\n{attempt.card['key']} is yours for {attempt.ttl_seconds} s from the last word.")
         say("To speak for it, here or in a script:\n")
         click.echo(exports(attempt))
+
+
+def wanted(
+    client: holdfast.Client,
+    worker: str | None,
+    board: str | None,
+    goal: str | None,
+    can: tuple[str, ...],
+    lease: int | None,
+) -> dict[str, Any]:
+    """Return what a claim asks for, as the options of ``with_worker_options`` say."""
+    return given(
+        worker=worker or worker_name(),
+        boards=[board] if board else None,
+        goal=the_goal(client, board, goal) if goal else None,
+        capabilities=list(can) or None,
+        lease_seconds=lease,
+    )
 
 
 def waited(client: holdfast.Client, asked: dict[str, Any], wait: float) -> Attempt | None:
