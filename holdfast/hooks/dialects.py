@@ -28,6 +28,8 @@ _HOLDING = frozenset(
 # A tool of an MCP server comes as mcp__holdfast__claim_card, mcp_holdfast_claim_card,
 # holdfast_claim_card, MCP:claim_card or bare; the server's name is the user's choice.
 _TOOL = re.compile(rf"(?:^|[_:./-])({'|'.join(sorted(ENDING | _HOLDING | {CLAIM}))})$")
+#: Fields by which one of our answers is known.
+_SPOKEN = frozenset({"attempt_id", "attempt", "checkpoint"})
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 
 
@@ -80,6 +82,12 @@ class Event:
     def lease_seconds(self) -> int:
         """How long a claim was given, or 0."""
         return int(_found(self.response, r'"lease_seconds"\s*:\s*([0-9]{1,5})\b') or 0)
+
+    @property
+    def saved(self) -> bool:
+        """True if the tool saved a checkpoint, as the server's answer shows."""
+        saving = self.tool in ("save_checkpoint", "finish_step")
+        return saving and bool(_found(self.response, r'"checkpoint"\s*:\s*([0-9]+)'))
 
     @property
     def was_taken(self) -> bool:
@@ -168,7 +176,7 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
         if '\\"' in value and (inner := _object(value)) is not None:
             yield from _texts(inner, depth + 1)
     elif isinstance(value, dict):
-        if "attempt_id" in value or "attempt" in value:
+        if not _SPOKEN.isdisjoint(value):
             yield json.dumps({k: v for k, v in value.items() if k != "briefing"})
         if depth < 6:
             for part in value.values():

@@ -22,6 +22,8 @@ from holdfast.hooks.server import Refused, Server, Silent
 #: A pause or a message waits no longer than this, however long the lease.
 LONGEST_BETWEEN_BEATS = 60.0
 RETRY_SECONDS = 15.0
+#: An agent that works for so long without a checkpoint is reminded of one.
+REMIND_SECONDS = 600.0
 MESSAGE_CHARS = 4000
 WORDS_KEPT = 2000
 LOOK = "Look at what was left there, then go on"
@@ -45,7 +47,7 @@ class Keeper:
         """Return the answer for the command line, or None for silence."""
         if event.kind is Kind.TOOL:
             self._follow(event)
-            news = self._beat_where_due()
+            news = "\n".join(self._beat_where_due() + self._reminders())
             return self.dialect.tell(event, news) if news else None
         if event.kind is Kind.STOP:
             return self._stop(event)
@@ -59,28 +61,41 @@ class Keeper:
         """Note what the tool means for the session: an attempt begun, ended or shown alive."""
         attempt = event.attempt
         for key, held in self.notes.held.items():
-            held.fresh = key == attempt and event.tool == "save_checkpoint"
+            held.fresh = key == attempt and event.saved
         if not attempt:
             return
         if event.tool in ENDING:
             if event.was_taken:
                 self.notes.held.pop(attempt, None)
             return
-        held = self.notes.held.setdefault(attempt, Held())
+        held = self.notes.held.setdefault(attempt, Held(saved_at=self.now()))
         held.beat_at = self.now()
+        if held.fresh:
+            held.saved_at = self.now()
         if event.tool == CLAIM:
             held.card, held.asked = event.card, False
             held.lease_seconds = event.lease_seconds or held.lease_seconds
 
-    def _beat_where_due(self) -> str:
-        news = []
+    def _reminders(self) -> list[str]:
+        late = []
+        for held in self.notes.held.values():
+            if self.now() - held.saved_at >= REMIND_SECONDS:
+                held.saved_at = self.now()
+                late.append(
+                    f"Holdfast: no checkpoint of {_card(held)} for {REMIND_SECONDS / 60:.0f} "
+                    "minutes. If somebody else could go on from here, call save_checkpoint now."
+                )
+        return late
+
+    def _beat_where_due(self) -> list[str]:
+        news: list[str] = []
         for attempt, held in list(self.notes.held.items()):
             between = min(held.lease_seconds / 3, LONGEST_BETWEEN_BEATS)
             since = self.now() - held.beat_at
             # A clock that was set back must not silence the heart.
             if since >= between or since < 0:
                 news += self._beat(attempt, held, between) or []
-        return "\n".join(news)
+        return news
 
     def _beat(self, attempt: str, held: Held, between: float) -> list[str] | None:
         """Renew the lease; return what the agent should know, or None without an answer.

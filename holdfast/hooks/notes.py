@@ -33,7 +33,8 @@ class Held:
     card: str = ""
     lease_seconds: int = 60
     beat_at: float = 0.0  # when the server last heard of it
-    asked: bool = False  # the agent was reminded of it once
+    saved_at: float = 0.0  # its last checkpoint, or when the agent was reminded of one
+    asked: bool = False  # the agent was asked to end it, once
     seen_message: int = 0
     noticed: int = 0  # notices passed on
     fresh: bool = False  # a checkpoint of the agent's own is the last that was done

@@ -266,7 +266,11 @@ def test_an_agent_that_ends_its_card_is_left_alone(session: Session) -> None:
 def test_an_ending_tool_that_was_refused_ends_nothing(session: Session) -> None:
     session.claim()
     session.use("complete_card")  # without a summary
+    session.use("save_checkpoint")  # nor this
     assert session.card in session.stop()["reason"]
+    session.tell(END["claude"])
+    until(lambda: session.status == "released")
+    assert len(session.checkpoints()) == 1
 
 
 def test_the_agents_own_checkpoint_stays_the_last_one(session: Session) -> None:
@@ -372,6 +376,39 @@ def test_a_heart_beats_once_in_a_third_of_the_lease_and_once_a_minute(session: S
         keeper.handle(work)
         assert server.beats == 5
         server.close()
+
+
+def test_long_work_without_a_checkpoint_is_reminded_of_one_now_and_then(session: Session) -> None:
+    claude: Dialect = DIALECTS["claude"]
+    told = session.call("claim_card", worker="agent-1", card=session.card, lease_seconds=3600)
+    server = Server(session.desk.url, session.desk.token, 5)
+    clock = [1_000_000.0]
+    keeper = Keeper(claude, Notes(), server, lambda: clock[0])
+
+    def reminders(minutes: int) -> int:
+        """Return how often the agent is reminded in so many minutes of using its tools."""
+        event = claude.event({"session_id": "s", **AFTER_SHELL["claude"]})
+        assert event is not None
+        answers = []
+        for _ in range(minutes * 2):
+            clock[0] += 30
+            answers.append(texts(keeper.handle(event) or {}))
+        return sum("call save_checkpoint now" in answer for answer in answers)
+
+    for text, tool, given in (
+        (told, "claim_card", {}),
+        ('{"checkpoint": 1, "new": true}', "save_checkpoint", {}),
+        ("invalid: no summary", "save_checkpoint", {}),
+    ):
+        given["attempt_id"] = json.loads(told)["attempt_id"]
+        named = {"tool_name": f"mcp__holdfast__{tool}", "tool_input": given}
+        event = claude.event({"session_id": "s", **AFTER_CLAIM["claude"](text), **named})
+        assert event is not None
+        keeper.handle(event)
+        # A checkpoint that was refused is none.
+        assert reminders(9) == (0 if not text.startswith("invalid") else 1)
+    assert reminders(30) == 3
+    server.close()
 
 
 def test_a_stale_attempt_is_told_once_and_touches_nothing_of_its_successor(
