@@ -205,20 +205,21 @@ class Discovery(Memory):
             )
         ]
         indexes = [
+            # SQLite takes the partial ones only where they begin with as many columns.
             models.Index(fields=["goal", "status", "at"], name="discovery_of_goal"),
             models.Index(fields=["card_id", "at"], name="discovery_of_card"),
             models.Index(
-                fields=["goal", "at"],
+                fields=["goal", "status", "at"],
                 condition=Q(status="open", kind="dead_end"),
                 name="dead_end_of_goal",
             ),
             models.Index(
-                fields=["goal", "at"],
+                fields=["goal", "status", "at"],
                 condition=Q(status="open", severity__in=["high", "critical"]),
                 name="severe_of_goal",
             ),
             models.Index(
-                fields=["goal", "at"],
+                fields=["goal", "status", "at"],
                 condition=Q(pinned=True, status="open"),
                 name="pinned_discovery",
             ),

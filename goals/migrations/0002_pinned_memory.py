@@ -31,8 +31,26 @@ class Migration(migrations.Migration):
             model_name="discovery",
             index=models.Index(
                 condition=models.Q(("pinned", True), ("status", "open")),
-                fields=["goal", "at"],
+                fields=["goal", "status", "at"],
                 name="pinned_discovery",
+            ),
+        ),
+        migrations.RemoveIndex(model_name="discovery", name="dead_end_of_goal"),
+        migrations.RemoveIndex(model_name="discovery", name="severe_of_goal"),
+        migrations.AddIndex(
+            model_name="discovery",
+            index=models.Index(
+                condition=models.Q(("kind", "dead_end"), ("status", "open")),
+                fields=["goal", "status", "at"],
+                name="dead_end_of_goal",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="discovery",
+            index=models.Index(
+                condition=models.Q(("severity__in", ["high", "critical"]), ("status", "open")),
+                fields=["goal", "status", "at"],
+                name="severe_of_goal",
             ),
         ),
     ]

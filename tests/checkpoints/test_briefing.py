@@ -668,6 +668,27 @@ def test_the_cost_does_not_hang_on_the_history(board, monkeypatch):
     assert left_out["older attempts"] == 10_000 - facts.ATTEMPTS
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads SQLite's query plans")
+def test_what_is_seldom_is_not_looked_for_among_all(goal, card):
+    """Ten thousand facts cost nothing where none of them is pinned, severe or a dead end."""
+    with CaptureQueriesContext(connection) as seen:
+        briefing.build(now_is(card))
+    plans = []
+    with connection.cursor() as cursor:
+        for query in seen.captured_queries:
+            cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+            plans.append(" ".join(row[3] for row in cursor.fetchall()))
+    for index in (
+        "pinned_message",
+        "pinned_decision",
+        "pinned_discovery",
+        "dead_end_of_goal",
+        "severe_of_goal",
+    ):
+        assert any(f"USING INDEX {index}" in plan for plan in plans), index
+    assert not any(re.search(r"\bSCAN (goals|boards|checkpoints)_", plan) for plan in plans)
+
+
 def test_counting_stops_somewhere(board, monkeypatch):
     monkeypatch.setattr(facts, "MANY", 20)
     monkeypatch.setattr(briefing.telling, "MANY", 20)
