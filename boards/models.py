@@ -241,6 +241,11 @@ class Card(models.Model):
             ),
         ]
         indexes = [
+            models.Index(
+                fields=["origin_checkpoint"],
+                condition=Q(origin_checkpoint__isnull=False),
+                name="forks_of_a_checkpoint",
+            ),
             models.Index(fields=["race"], condition=Q(race__isnull=False), name="cards_of_a_race"),
             models.Index(
                 fields=["board", "priority", "rank", "id"],

@@ -22,7 +22,7 @@ from django.db.models import Max
 from boards import cards, leases
 from boards.models import Attempt, Card, Column, Message
 from checkpoints import differences
-from checkpoints.models import Checkpoint, Line, Step
+from checkpoints.models import Checkpoint, Line, Step, StepQuerySet
 from kernel.errors import Invalid, NotFound, TransitionRefused
 from kernel.ids import uuid7
 from kernel.tx import transition
@@ -142,6 +142,21 @@ def fork(
             race=str(race) if race else None,
         )
     return forks
+
+
+def redone(card: Card, point: Checkpoint) -> list[str]:
+    """Return the keys of recorded steps that the card would do again after a rewind there."""
+    kept = _recorded_by(point).values("key")
+    here = Step.objects.on_line(card.pk, card.line).filter(status=Step.Status.SUCCEEDED)
+    return list(here.exclude(key__in=kept).order_by("number").values_list("key", flat=True))
+
+
+def _recorded_by(point: Checkpoint) -> StepQuerySet:
+    """The steps whose result the checkpoint stands on."""
+    steps = Step.objects.on_line(point.card_id, point.line)
+    return steps.filter(
+        status=Step.Status.SUCCEEDED, number__lte=point.after_step, finished_at__lte=point.at
+    )
 
 
 def _point(card: Card, number: int) -> Checkpoint:

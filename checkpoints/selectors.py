@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Window
+from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from boards import sentences
 from boards.models import Attempt, Board, Card
+from checkpoints import differences, lines
+from checkpoints.differences import Difference
 from checkpoints.models import Checkpoint, LogChunk, Step
+from checkpoints.snapshots import FileChange
 from events.models import Event
+from kernel.errors import NotFound
 
 STEPS_SHOWN = 200
+FILES_SHOWN = 60
+LINES_SHOWN = 400
 ATTEMPTS_DRAWN = 6
 TAPE_STEPS = 24
 LOG_CHARS = 200_000
@@ -155,7 +162,8 @@ def letter(step: Step) -> str:
 
 def rows(card: Card, attempts: dict[UUID, Attempt]) -> list[Row]:
     """Return the newest steps with the checkpoints saved after them, oldest first."""
-    newest = list(Step.objects.filter(card=card).order_by("-number")[:STEPS_SHOWN])
+    mine = Step.objects.filter(card=card, inherited=False)
+    newest = list(mine.order_by("-number")[:STEPS_SHOWN])
     newest.reverse()
     lowest = newest[0].number if newest else 0
     saved: dict[int, list[Checkpoint]] = {}
@@ -176,6 +184,107 @@ def rows(card: Card, attempts: dict[UUID, Attempt]) -> list[Row]:
         )
         listed += [Row(checkpoint=c) for c in saved.pop(step.number, [])]
     return listed
+
+
+@dataclass(slots=True)
+class Line:
+    """A line of a diff: a heading (h), context (c), added (a) or taken away (x)."""
+
+    look: str
+    old: int | None
+    new: int | None
+    text: str
+
+    @property
+    def sign(self) -> str:
+        return {"a": "+", "x": "−"}.get(self.look, "")
+
+
+@dataclass(slots=True)
+class ChangedFile:
+    """A changed file with the lines that are shown of it."""
+
+    change: FileChange
+    lines: list[Line]
+    more: int = 0
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What the checkpoints tab shows of one checkpoint beside another."""
+
+    found: Difference
+    files: list[ChangedFile]
+    redone: list[str]
+
+    @property
+    def unpatched(self) -> int:
+        return self.found.changed_files - len(self.files)
+
+
+def compared(card: Card, wanted: str, against: str) -> Comparison | None:
+    """Return the named checkpoint (else the newest) beside another (else its parent)."""
+    newest = Checkpoint.objects.filter(card=card).select_related("parent").order_by("-number")
+    new = _numbered(card, wanted) or newest.first()
+    if new is None:
+        return None
+    old = _numbered(card, against)
+    found = differences.between(card, old if old and old != new else new.parent, new)
+    files = [
+        ChangedFile(change, *_lines(change.patch or ""))
+        for change in (found.files or [])[:FILES_SHOWN]
+    ]
+    return Comparison(found, files, lines.redone(card, new))
+
+
+def origin_of(card: Card) -> Checkpoint | None:
+    """Return the checkpoint that the card was forked from, if it was."""
+    if card.origin_checkpoint is None:
+        return None
+    return Checkpoint.objects.select_related("card").filter(pk=card.origin_checkpoint).first()
+
+
+def forks_of(card: Card) -> QuerySet[Card]:
+    """The cards that were forked from a checkpoint of this one."""
+    points = Checkpoint.objects.filter(card=card).values("pk")
+    return Card.objects.filter(origin_checkpoint__in=points).order_by("number")
+
+
+def _numbered(card: Card, text: str) -> Checkpoint | None:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        return None
+    try:
+        return differences.named(card, int(text))
+    except NotFound:
+        return None
+
+
+_HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@ ?(.*)")
+
+
+def _lines(patch: str) -> tuple[list[Line], int]:
+    """Return a unified diff as lines with their numbers, and how many are left out."""
+    shown: list[Line] = []
+    old = new = left_out = 0
+    for text in patch.split("\n"):
+        hunk = _HUNK.fullmatch(text)
+        if hunk:
+            old, new = int(hunk[1]), int(hunk[2])
+            shown.append(Line("h", None, None, f"@@ {hunk[3]}".rstrip() + f" · line {new}"))
+        elif not shown or not text or text[0] not in " +-":
+            continue
+        elif len(shown) >= LINES_SHOWN:
+            left_out += 1
+        elif text[0] == "+":
+            shown.append(Line("a", None, new, text[1:]))
+            new += 1
+        elif text[0] == "-":
+            shown.append(Line("x", old, None, text[1:]))
+            old += 1
+        else:
+            shown.append(Line("c", old, new, text[1:]))
+            old, new = old + 1, new + 1
+    return shown, left_out
 
 
 def planned(card: Card, listed: list[Row]) -> list[dict[str, str]]:

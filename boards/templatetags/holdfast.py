@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django import template
 from django.templatetags.static import static
@@ -163,3 +165,9 @@ def ring(percent: int) -> SafeString:
 def usd(value: Decimal | None) -> str:
     """An amount of money, to the cent; nothing for none."""
     return f"${value:.2f}" if value else ""
+
+
+@register.filter
+def tojson(value: Any) -> str:
+    """A value as JSON, for people to read."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -154,6 +154,7 @@ main.addEventListener("click", event => {
   const {steer, option} = button.dataset;
   if (steer) act(`${key}: ${steer}`, `/${steer}`).catch(() => {});
   else if (button.dataset.start !== undefined) act(`${key} started`, "/move", {column: "in_progress"}).catch(() => {});
+  else if (button.dataset.dialog) document.getElementById(button.dataset.dialog).showModal();
   else if (button.dataset.reject !== undefined) document.getElementById("reject").showModal();
   else if (button.dataset.jump !== undefined) { following = true; watch(); }
   else if (button.dataset.close !== undefined) button.closest("dialog").close();
@@ -185,6 +186,17 @@ main.addEventListener("submit", async event => {
       await call("POST", `/cards/${card}/messages`, body);
       form.elements.text.value = "";
       announce("Posted.");
+    } else if (form.dataset.rewind) {
+      await call("POST", `/cards/${card}/rewind`, {checkpoint: Number(form.dataset.rewind)});
+      form.closest("dialog").close();
+      announce(`${key} goes on from checkpoint ${form.dataset.rewind}.`);
+    } else if (form.dataset.fork) {
+      const approaches = form.elements.approaches.value.split("\n").map(line => line.trim()).filter(Boolean);
+      const body = {checkpoint: Number(form.dataset.fork), title: form.elements.title.value};
+      if (approaches.length) body.approaches = approaches;
+      const {cards} = await call("POST", `/cards/${card}/fork`, body);
+      form.closest("dialog").close();
+      toast(`Forked: ${cards.map(fork => fork.key).join(", ")}`);
     } else {
       await call("POST", `/cards/${card}/reject`, {reason: form.elements.reason.value});
       form.closest("dialog").close();

@@ -97,3 +97,38 @@ async def test_a_person_pauses_answers_and_approves(site: Site, open_page: Open)
     await page.get_by_role("button", name="Approve").click()
     await expect(page.get_by_text("Completed").first).to_be_visible()
     assert site.call("GET", f"/api/v1/cards/{key}").body["state"] == "completed"
+
+
+async def test_a_person_compares_rewinds_and_forks_checkpoints(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    key = new_card(site, board, "Write the parser", column="In progress")["key"]
+    attempt, lease, token = claimed(site, board)
+    for n in (1, 2, 3):
+        body = {"key": f"step-{n}", "status": "succeeded", "result": n}
+        body["checkpoint"] = {"summary": f"Part {n} stands", "state": {"part": n}}
+        assert site.call("POST", f"{attempt}/steps", body, token=token, headers=lease).status == 201
+    page = await open_page(f"/cards/{key}?tab=checkpoints")
+    await expect(page.locator(".cphead")).to_contain_text("C3")
+    await page.get_by_role("link", name="C1 · Part 1 stands").click()
+    await expect(page.locator(".cphead > b")).to_have_text("C1")
+    await page.get_by_text("Compare with…").click()
+    await page.locator(".pick").get_by_role("link", name="C3 · Part 3 stands").click()
+    await expect(page.get_by_role("table", name="Changes in the state")).to_contain_text("/part: 1")
+
+    await page.get_by_role("button", name="Rewind here").click()
+    dialog = page.get_by_role("dialog", name=f"Rewind {key} to C1")
+    await expect(dialog).to_contain_text("2 recorded steps will be done again: step-2 step-3")
+    await expect(dialog).to_contain_text("Attempt 1 by ada is stopped")
+    await dialog.get_by_role("button", name="Rewind").click()
+    await expect(page.get_by_text("Waiting").first).to_be_visible()
+    assert site.call("GET", f"/api/v1/cards/{key}").body["line"] == 2
+
+    await page.get_by_role("link", name="C2 · Part 2 stands").click()
+    await page.get_by_role("button", name="Fork from C2").click()
+    dialog = page.get_by_role("dialog", name="Fork from C2")
+    await dialog.get_by_label("Approaches").fill("by hand\n\n  generated \n")
+    await dialog.get_by_role("button", name="Fork", exact=True).click()
+    await expect(page.get_by_label("Properties")).to_contain_text(f"{board}-2 {board}-3")
+    await page.get_by_role("link", name=f"{board}-2").first.click()
+    await expect(page.get_by_label("Properties")).to_contain_text(f"{key} C2")
+    assert site.call("GET", f"/api/v1/cards/{board}-2").body["race"]
