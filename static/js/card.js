@@ -100,6 +100,17 @@ main.addEventListener("click", event => {
   document.addEventListener("htmx:after:swap", () => { if (body.scrollTop > top) body.scrollTop = top; }, {once: true});
 });
 
+/* A list that opens on a button goes when something is chosen, or by Escape, or beside it. */
+function shut(event) {
+  const open = main.querySelector("details.pick[open]");
+  if (!open || (event.type === "keydown" && event.key !== "Escape")) return;
+  if (event.type === "click" && open.contains(event.target) && !event.target.closest("a")) return;
+  open.open = false;
+  if (event.type === "keydown") open.querySelector("summary").focus();
+}
+document.addEventListener("click", shut);
+document.addEventListener("keydown", shut);
+
 let renewing = false, again = false;
 async function soon() {
   if (renewing) { again = true; return; }
