@@ -25,6 +25,8 @@ COMMANDS = {
         "briefing": "cards:briefing",
         "worker": "boards:worker",
         "watch": "watch:watch",
+        "import": "transfer:import_",
+        "export": "transfer:export",
     },
     "Work": {
         "claim": "working:claim",

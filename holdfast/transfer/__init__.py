@@ -1,0 +1,1 @@
+"""Plans read from other trackers, written through the API; and boards written to files."""
