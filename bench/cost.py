@@ -25,7 +25,8 @@ WAITING = (100, 10_000, 100_000)
 ROUNDS = 40
 
 
-def main() -> None:
+def on_each_store(script: str, measure: Callable[[str], None]) -> None:
+    """Run ``measure`` in a process of its own for each store, on an empty database."""
     if len(sys.argv) > 1:
         measure(sys.argv[1])
         return
@@ -35,7 +36,7 @@ def main() -> None:
             env = {**os.environ, "DATA_DIR": folder, "DATABASE_URL": url, "DEMO": "0"}
             env |= {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "runtime_site.settings"}
             env |= {"LOG_LEVEL": "ERROR"}
-            subprocess.run([sys.executable, __file__, store], env=env, check=True, cwd=ROOT)
+            subprocess.run([sys.executable, script, store], env=env, check=True, cwd=ROOT)
 
 
 class database:  # noqa: N801 — used like a function
@@ -319,4 +320,4 @@ def analyze() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    on_each_store(__file__, measure)

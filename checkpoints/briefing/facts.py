@@ -301,7 +301,8 @@ def _discoveries(open_ones: QuerySet[Discovery]) -> tuple[list[Row], list[Row]]:
     pinned = newest(open_ones.filter(pinned=True), PINNED)
     dead_ends = newest(open_ones.filter(kind=dead_end), DISCOVERIES)
     worst = {Discovery.Severity.CRITICAL: 0, Discovery.Severity.HIGH: 1}
-    severe = newest(open_ones.filter(severity__in=list(worst)), SEVERE)
+    # In the order of the index ``severe_of_goal``: SQLite compares the texts.
+    severe = newest(open_ones.filter(severity__in=["high", "critical"]), SEVERE)
     found = {row["pk"]: row for row in [*pinned, *severe, *newest(open_ones, DISCOVERIES)]}
     others = [row for row in found.values() if row["kind"] != dead_end]
     others.sort(key=lambda row: (not row["pinned"], worst.get(row["severity"], 2)))
