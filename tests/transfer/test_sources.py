@@ -159,10 +159,22 @@ _JSON = st.recursive(
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(
-                (
-                    "id number title status state dependencies labels type priority depends_on_id "
-                    "issue_type milestone assignees items"
-                ).split()
+                [
+                    "id",
+                    "number",
+                    "title",
+                    "status",
+                    "state",
+                    "dependencies",
+                    "labels",
+                    "type",
+                    "priority",
+                    "depends_on_id",
+                    "issue_type",
+                    "milestone",
+                    "assignees",
+                    "items",
+                ]
             ),
             inner,
             max_size=6,
