@@ -126,11 +126,12 @@ class Plan:
                 dependents[other].append(ref)
         ready = deque(ref for ref, count in left.items() if not count)
         done: dict[str, PlannedCard] = {}
-        waiting = iter(list(self.cards))
+        order, at = list(self.cards), 0
         while len(done) < len(self.cards):
             if not ready:
-                ref = next(ref for ref in waiting if ref not in done)
-                circle = self._circle(ref, done)
+                while order[at] in done:
+                    at += 1
+                circle = self._circle(order[at], done)
                 card = self.cards[circle[0]]
                 self.problems.append(
                     f"{card.place}: the dependencies go in a circle: "
@@ -141,7 +142,6 @@ class Plan:
                 self.cards[card.ref] = replace(card, depends_on=kept)
                 left[card.ref] = 0
                 ready.append(card.ref)
-                waiting = iter([ref for ref in self.cards if ref not in done])
             ref = ready.popleft()
             if ref in done:
                 continue

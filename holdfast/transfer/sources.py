@@ -21,9 +21,9 @@ from holdfast.transfer.plan import (
 from holdfast.transfer.reading import front_matter, json_of, lines_of, text_of, word, words
 
 _ITEM = re.compile(r"^([ \t]*)(?:[-*+]|\d{1,9}[.)])[ \t]+\[([ xX/!?])\][ \t]+(.*)$")
-_HEADING = re.compile(r"^#{1,6}[ \t]+(.*?)[ \t]*#*$")
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.*)$")
 _FENCE = re.compile(r"^[ \t]*(```|~~~)")
-_CARD = re.compile(r"[ \t]*<!-- card (\{.*\}) -->[ \t]*$")
+_CARD, _CARD_END = "<!-- card {", "} -->"
 _GOAL = re.compile(r"^<!-- goal (\{.*\}) -->[ \t]*$")
 MARKS = {" ": "backlog", "/": "in_progress", "!": "blocked", "?": "review", "x": "completed"}
 DONE = {"done", "closed", "complete", "completed", "archived"}
@@ -68,9 +68,10 @@ def markdown(path: Path, name: str, plan: Plan) -> None:
             indent = len(item[1].expandtabs(4))
             while open_items and open_items[-1][0] >= indent:
                 open_items.pop()
-            marked = _CARD.search(item[3])
-            note = _note(marked[1], plan, place) if marked else {}
-            title = item[3][: marked.start()] if marked else item[3]
+            title, note = item[3].rstrip(), {}
+            if title.endswith(_CARD_END) and (begin := title.rfind(_CARD)) >= 0:
+                note = _note(title[begin + len(_CARD) - 1 : -len(" -->")], plan, place)
+                title = title[:begin].rstrip()
             key = (goal, title)
             seen[key] = seen.get(key, 0) + 1
             nth = [str(seen[key])] if seen[key] > 1 else []
@@ -111,7 +112,10 @@ def markdown(path: Path, name: str, plan: Plan) -> None:
             continue
         open_items = []
         if heading := _HEADING.match(line):
-            goal = plan.goal(heading[1]) if heading[1] else None
+            named = heading[1].rstrip()
+            closed = named.rstrip("#")
+            named = closed.rstrip() if not closed or closed[-1].isspace() else named
+            goal = plan.goal(named) if named else None
         elif (told := _GOAL.match(line)) and goal is not None:
             note = _note(told[1], plan, place)
             plan.goals[goal].intent = word(note.get("intent"))
