@@ -4,29 +4,34 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('boards', '0002_pinned_messages'),
-        ('goals', '0002_pinned_memory'),
+        ("boards", "0002_pinned_messages"),
+        ("goals", "0002_pinned_memory"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='attempt',
-            name='checkpoints_before',
+            model_name="attempt",
+            name="checkpoints_before",
             field=models.PositiveIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='card',
-            name='carried',
+            model_name="card",
+            name="carried",
             field=models.JSONField(blank=True, editable=False, null=True),
         ),
         migrations.AddIndex(
-            model_name='card',
-            index=models.Index(condition=models.Q(('origin_checkpoint__isnull', False)), fields=['origin_checkpoint'], name='forks_of_a_checkpoint'),
+            model_name="card",
+            index=models.Index(
+                condition=models.Q(("origin_checkpoint__isnull", False)),
+                fields=["origin_checkpoint"],
+                name="forks_of_a_checkpoint",
+            ),
         ),
         migrations.AddIndex(
-            model_name='card',
-            index=models.Index(condition=models.Q(('race__isnull', False)), fields=['race'], name='cards_of_a_race'),
+            model_name="card",
+            index=models.Index(
+                condition=models.Q(("race__isnull", False)), fields=["race"], name="cards_of_a_race"
+            ),
         ),
     ]

@@ -62,7 +62,7 @@ def test_a_card_that_takes_more_is_not_found() -> None:
         {"unmet_dependencies": 1},
         {"not_before": timezone.now() + dt.timedelta(hours=1)},
     ],
-    ids=str,
+    ids=["paused", "dependency", "backoff"],
 )
 def test_a_card_that_waits_for_something_is_not_found(fields: dict[str, Any]) -> None:
     Card.objects.filter(pk=make_card().pk).update(**fields)
