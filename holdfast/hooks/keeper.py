@@ -10,6 +10,7 @@ Nothing here raises for what a server or an agent may do.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -115,6 +116,8 @@ class Keeper:
                 held.beat_at = self.now()
                 return None
             del self.notes.held[attempt]
+            if not held.card:
+                return []  # known from a call alone, which the server answered likewise
             return [
                 f"Holdfast: {_card(held)} is no longer yours ({error}) "
                 "Change nothing more for it; claim a card before you go on."
@@ -122,7 +125,7 @@ class Keeper:
         held.beat_at = self.now()
         held.lease_seconds = _whole(told.get("lease_seconds")) or held.lease_seconds
         pending, held.pending = held.pending, []
-        return pending + _news(held, told)
+        return list(dict.fromkeys(pending + _news(held, told)))
 
     # ── when it stops ────────────────────────────────────────────────────────────────────
 
@@ -171,25 +174,24 @@ class Keeper:
         left = leftovers(event.cwd, held.words)
         summary = f"Left without a handover of the agent's own. {left.text}"
         try:
-            before = self.server.head(held.card) if held.card else {}
-            next_step = str(before.get("next_step") or "")
-            if not held.fresh:
+            before = self.server.head(held.card) if held.card else None
+            next_step = str((before or {}).get("next_step") or "")
+            # Without the checkpoint before, another one would hide what only that one knows.
+            if not held.fresh and before is not None:
                 next_step = _next(next_step)
+                content: JSON = {
+                    "summary": summary,
+                    "next_step": next_step,
+                    "workspace": left.workspace or None,
+                    "state": before.get("state"),
+                    "artifacts": before.get("artifacts") or [],
+                }
                 # The same sight makes the same checkpoint, however often the agent stops.
-                sight = hashlib.sha256(f"{attempt}\n{left.text}".encode()).hexdigest()[:24]
-                self.server.call(
-                    "save_checkpoint",
-                    attempt_id=attempt,
-                    key=f"hook:{sight}",
-                    summary=summary,
-                    next_step=next_step,
-                    workspace=left.workspace or None,
-                    # What only the checkpoint before knows must not be lost behind this one.
-                    state=before.get("state"),
-                    artifacts=before.get("artifacts") or [],
-                )
+                sight = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+                key = f"hook:{sight[:24]}"
+                self.server.call("save_checkpoint", attempt_id=attempt, key=key, **content)
                 held.fresh = True
-                held.beat_at = self.now()
+                held.beat_at = held.saved_at = self.now()
             if release:
                 self.server.call(
                     "release_card",

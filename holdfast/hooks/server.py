@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 JSON = dict[str, Any]
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -47,14 +48,26 @@ class Server:
             raise Refused(text.partition(":")[0], text)
         return _object(text)
 
-    def head(self, card: str) -> JSON:
-        """Return the card's newest checkpoint, or nothing. Raises Refused or Silent."""
-        result = self._result("resources/read", uri=f"holdfast://card/{card}/checkpoints")
+    def head(self, card: str) -> JSON | None:
+        """Return the checkpoint at which the card's next attempt resumes; empty without one.
+
+        None where it is not to be had here: too old, or another card's. Raises Refused or Silent.
+        """
+        number = self._read(f"card/{card}", dict).get("checkpoint")
+        if number is None:
+            return {}
+        newest = self._read(f"card/{card}/checkpoints", list)
+        return next((c for c in newest if isinstance(c, dict) and c.get("number") == number), None)
+
+    def _read(self, name: str, kind: type[T]) -> T:
+        result = self._result("resources/read", uri=f"holdfast://{name}")
         try:
-            listed = json.loads(result["contents"][0]["text"])
-            return dict(listed[0]) if listed else {}
+            found = json.loads(result["contents"][0]["text"])
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise Silent("the server's answer is none of MCP") from error
+        if not isinstance(found, kind):
+            raise Silent("the server's answer is none of MCP")
+        return found
 
     def _result(self, method: str, **params: Any) -> JSON:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}

@@ -298,6 +298,37 @@ def test_what_an_earlier_checkpoint_knew_is_carried_on(session: Session) -> None
     assert newest["state"] == {"at": 7}
 
 
+def test_a_checkpoint_that_was_rewound_past_is_not_carried_on(session: Session) -> None:
+    session.claim()
+    for at in (1, 2):
+        session.use("save_checkpoint", summary=f"At {at}", next_step=f"Do {at}", state={"at": at})
+    session.use("release_card", summary="Off", next_step="Look")
+    rewound = session.desk.site.call(
+        "POST", f"/api/v1/cards/{session.card}/rewind", {"checkpoint": 1}
+    )
+    assert rewound.status == 200, rewound.body
+    session.claim()
+    session.tell(AFTER_SHELL["claude"])
+    session.tell(END["claude"])
+    until(lambda: session.status == "released")
+    newest = session.checkpoints()[0]
+    assert newest["number"] == 3
+    assert newest["state"] == {"at": 1}
+    assert newest["next_step"].endswith("Do 1")
+
+
+def test_a_stop_after_a_stop_with_another_sight_still_hands_over(session: Session) -> None:
+    session.claim()
+    session.stop()
+    session.stop("One")
+    session.use("save_checkpoint", summary="Half", next_step="Count on", state={"at": 7})
+    session.tell(AFTER_SHELL["claude"])
+    session.stop("One")  # what is to be seen is as before, what is to be carried on is not
+    session.tell(END["claude"])
+    until(lambda: session.status == "released")
+    assert session.checkpoints()[0]["state"] == {"at": 7}
+
+
 def test_a_turn_that_was_broken_off_or_waits_for_its_own_work_is_not_asked(
     session: Session,
 ) -> None:
@@ -518,6 +549,14 @@ def test_spoilt_notes_are_as_none(session: Session) -> None:
     # A later tool of ours names the attempt, and it is held again.
     session.use("save_checkpoint", summary="Half")
     assert session.attempt in session.stop()["reason"]
+
+
+def test_another_servers_tool_of_a_like_name_is_no_news(session: Session) -> None:
+    given = {"attempt_id": "01a20622-5475-7483-bb74-8173f8506722"}
+    event = {**AFTER_SHELL["claude"], "tool_name": "mcp__gym__heartbeat", "tool_input": given}
+    assert session.tell(event) == {}
+    assert session.stop() == {}
+    assert not list(session.state.rglob("*.json"))
 
 
 def test_hooks_at_once_lose_nothing(session: Session) -> None:
