@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import holdfast
+from holdfast.cli import lines
 from holdfast.cli.boards import card_table
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import (
@@ -271,6 +272,10 @@ def reject(card: str, reason: str, as_json: bool) -> None:
     with connect() as client:
         changed = client.post(f"/cards/{segment(card)}/reject", {"reason": reason})
     _done(changed, as_json, "Rejected {key}; it is {state}.")
+
+
+for _command in lines.COMMANDS:
+    card.add_command(_command)
 
 
 def _done(card: JSON, as_json: bool, sentence: str) -> None:

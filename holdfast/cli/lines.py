@@ -1,0 +1,139 @@
+"""Going back: a card's checkpoints compared, and the card rewound to one or forked from one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from holdfast.cli.options import PROSE, card_argument, json_option
+from holdfast.cli.places import connect
+from holdfast.cli.printing import (
+    ago,
+    clean,
+    encoded,
+    note,
+    one_line,
+    print_json,
+    say,
+    show,
+    table,
+)
+from holdfast.protocol import JSON, segment
+
+_number = click.argument("checkpoint", type=click.IntRange(min=1))
+
+
+@click.command()
+@card_argument
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@json_option
+def checkpoints(card: str, limit: int, as_json: bool) -> None:
+    """List a card's checkpoints, the newest first."""
+    with connect() as client:
+        listed = client.get(f"/cards/{segment(card)}/checkpoints", limit=limit)["results"]
+    if as_json:
+        print_json(listed)
+        return
+    rows = [
+        (f"C{c['number']}", c["line"], ago(c["at"]), c["summary"], c["next_step"]) for c in listed
+    ]
+    show(table(["", "Line", "Age", "Done", "Next"], rows, wide="Done"))
+
+
+@click.command()
+@card_argument
+@_number
+@click.option("--from", "against", type=click.IntRange(min=1), help="Its parent unless told.")
+@json_option
+def diff(card: str, checkpoint: int, against: int | None, as_json: bool) -> None:
+    """Show what changed up to CHECKPOINT: state, tests, memory and files."""
+    query: dict[str, Any] = {"from": against} if against else {}
+    with connect() as client:
+        found = client.get(f"/cards/{segment(card)}/checkpoints/{checkpoint}/diff", **query)
+    if as_json:
+        print_json(found)
+        return
+    for change in found["state"]:
+        before = f" -{encoded(change['from'])}" if "from" in change else ""
+        after = f" +{encoded(change['to'])}" if "to" in change else ""
+        say(one_line(f"state {change['path'] or '/'}:{before}{after}"))
+    for outcome, words in (("newly_failing", "fails now"), ("newly_passing", "passes now")):
+        for test in found["tests"][outcome]:
+            say(one_line(f"{words}: {test}"))
+    for kind in ("decisions", "discoveries"):
+        for memory in found[kind]:
+            say(one_line(f"{kind[:-1] if kind == 'decisions' else 'discovery'}: {memory['title']}"))
+    if found["workspace"]:
+        _files(found["workspace"])
+    if found["note"]:
+        note(found["note"])
+
+
+def _files(workspace: JSON) -> None:
+    say(
+        f"{workspace['changed_files']} files changed,"
+        f" +{workspace['additions']} -{workspace['deletions']}"
+    )
+    for file in workspace["files"]:
+        if file["patch"]:
+            say(clean(file["patch"]).rstrip("\n"))
+        else:
+            kind = " binary" if file["binary"] else ""
+            lines = f"+{file['additions']} -{file['deletions']}"
+            say(one_line(f"{file['status']}{kind} {file['path']} {lines}"))
+        if file["truncated"]:
+            note(f"The rest of {one_line(file['path'])} is too long to show.")
+    if workspace["files_left_out"]:
+        note(f"{workspace['files_left_out']} more files are not listed.")
+
+
+@click.command()
+@card_argument
+@_number
+@json_option
+def rewind(card: str, checkpoint: int, as_json: bool) -> None:
+    """Let the card's next attempt go on from CHECKPOINT; later ones stay in the history."""
+    with connect() as client:
+        rewound = client.post(f"/cards/{segment(card)}/rewind", {"checkpoint": checkpoint})
+    if as_json:
+        print_json(rewound)
+    else:
+        say(f"{rewound['key']} goes on from C{checkpoint}; it is {rewound['state']}.")
+
+
+@click.command()
+@card_argument
+@_number
+@click.option("--title", help="The card's own unless told.")
+@click.option("--count", type=click.IntRange(1, 10), help="More than one race each other.")
+@click.option("--approach", "approaches", type=PROSE, multiple=True, help="One card for each.")
+@json_option
+def fork(
+    card: str,
+    checkpoint: int,
+    title: str | None,
+    count: int | None,
+    approaches: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make cards that start from CHECKPOINT; of several the first to be completed wins."""
+    body: JSON = {"checkpoint": checkpoint}
+    if title:
+        body["title"] = title
+    if len(approaches) == 1 and count != 1:
+        body["approach"] = approaches[0]
+    elif approaches:
+        body["approaches"] = list(approaches)
+    if count:
+        body["count"] = count
+    with connect() as client:
+        made = client.post(f"/cards/{segment(card)}/fork", body)
+    if as_json:
+        print_json(made["cards"])
+        return
+    for one in made["cards"]:
+        say(one_line(f"Made {one['key']}: {one['title']}"))
+
+
+COMMANDS = (checkpoints, diff, rewind, fork)

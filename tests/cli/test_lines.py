@@ -1,0 +1,43 @@
+"""Checkpoints compared, a card rewound and forked, at the terminal."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Desk
+
+
+def walked(desk: Desk) -> str:
+    """Return a card with three checkpoints and a live attempt."""
+    key = desk.json("card", "add", "Write the parser", "--start")["key"]
+    grant = desk.site.call(
+        "POST", "/api/v1/claims", {"worker": "ada", "card": key}, token=desk.token
+    ).body
+    lease = {"Lease-Token": grant["lease"]["token"]}
+    steps = f"/api/v1/attempts/{grant['attempt']['id']}/steps"
+    for n in (1, 2, 3):
+        body = {"key": f"step-{n}", "status": "succeeded"}
+        body["checkpoint"] = {"summary": f"Part \x1b[31m{n}", "state": {"part": n}}
+        assert desk.site.call("POST", steps, body, token=desk.token, headers=lease).status == 201
+    return str(key)
+
+
+def test_checkpoints_are_listed_and_compared(desk: Desk) -> None:
+    key = walked(desk)
+    assert [c["number"] for c in desk.json("card", "checkpoints", key)] == [3, 2, 1]
+    listed = desk("card", "checkpoints", key).stdout
+    assert "C3" in listed
+    assert "\x1b[31m" not in listed
+    assert "state /part: -1 +3" in desk("card", "diff", key, "3", "--from", "1").stdout
+    assert desk.json("card", "diff", key, "2")["from"] == 1
+    assert "no checkpoint 9" in desk("card", "diff", key, "9", status=8).output
+
+
+def test_a_card_is_rewound_and_forked(desk: Desk) -> None:
+    key = walked(desk)
+    assert f"{key} goes on from C1" in desk("card", "rewind", key, "1").stdout
+    assert desk.json("card", "show", key)["line"] == 2
+    made = desk.json("card", "fork", key, "2", "--approach", "by hand", "--approach", "generated")
+    assert len(made) == 2
+    assert made[0]["race"] == made[1]["race"] is not None
+    (one,) = desk.json("card", "fork", key, "2", "--title", "Other", "--approach", "slowly")
+    assert (one["title"], one["race"]) == ("Other", None)
+    assert "no checkpoint 9" in desk("card", "rewind", key, "9", status=4).output
