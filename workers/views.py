@@ -72,10 +72,19 @@ def connect(request: HttpRequest, key: str) -> HttpResponse:
 
 
 @require_GET
-@for_people
 @kept_nowhere
 def connect_calls(request: HttpRequest, key: str) -> HttpResponse:
-    """What the board's tokens have done so far, and whether the one in ``new`` has called."""
+    """What the board's tokens have done so far, and whether the one in ``new`` has called.
+
+    401 for whoever was signed out meanwhile: a page to sign in must not take the list's place.
+    """
+    if not request.user.is_authenticated:
+        return HttpResponse(status=401)
+    return _connect_calls(request, key)
+
+
+@for_people
+def _connect_calls(request: HttpRequest, key: str) -> HttpResponse:
     board = lookup.board(principal(request), key)
     new = lookup.as_uuid(request.GET.get("new", ""))
     return render(request, "workers/_calls.html", _calls(request, board, new))

@@ -31,3 +31,10 @@ function reveal() {
 }
 reveal();
 document.addEventListener("htmx:after:swap", reveal);
+
+/* Signed out in another tab, or for too long: the token stays, the news can't come any more. */
+document.addEventListener("htmx:after:request", event => {
+  const said = document.querySelector("#called > span:last-child");
+  if (event.detail.ctx?.response?.status !== 401 || !said) return;
+  said.textContent = "You are signed out. Copy what you need, then load the page again to sign in.";
+});

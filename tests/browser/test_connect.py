@@ -143,6 +143,18 @@ async def test_a_server_that_is_away_for_a_while_takes_nothing_off_the_page(
     await expect(page.get_by_label("The new token")).to_have_value(token)
 
 
+async def test_signed_out_elsewhere_the_page_keeps_what_it_shows(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    page = await open_page(f"/boards/{board}/connect")
+    token = await create(page)
+    await page.context.clear_cookies()
+    await expect(page.locator("#called")).to_contain_text("You are signed out")
+    await expect(page.get_by_label("The new token")).to_have_value(token)
+    await expect(page.locator("aside")).to_contain_text("laptop")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", list(SIZES))
 async def test_it_shuts_nobody_out(site: Site, open_page: Open, theme: str, size: str) -> None:

@@ -108,7 +108,8 @@ def test_a_board_of_others_is_not_there(board: Board) -> None:
 
 
 def test_nobody_comes_in_unasked(board: Board) -> None:
-    for answer in (Client().get(PAGE), Client().get(f"{PAGE}/calls"), submit(Client())):
+    assert Client().get(f"{PAGE}/calls").status_code == 401
+    for answer in (Client().get(PAGE), submit(Client())):
         assert answer.status_code == 302
         assert answer["Location"].startswith("/accounts/signin")
     assert not Token.objects.exists()
