@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 LOOK_ANYWAY_SECONDS = 1.0
 #: Between two looks, the shortest rest, and how many times its own duration a look is paid with.
 REST_SECONDS = 0.02
-REST_PER_LOOK = 4
+REST_PER_LOOK = 2
 #: An opening that somebody was called for and did not get is offered again after so long.
 COOL_SECONDS = 0.2
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import (
+    BooleanField,
     Exists,
     F,
     Func,
@@ -24,6 +25,7 @@ from django.db.models import (
     Subquery,
     TextField,
 )
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -301,8 +303,9 @@ def _discoveries(open_ones: QuerySet[Discovery]) -> tuple[list[Row], list[Row]]:
     pinned = newest(open_ones.filter(pinned=True), PINNED)
     dead_ends = newest(open_ones.filter(kind=dead_end), DISCOVERIES)
     worst = {Discovery.Severity.CRITICAL: 0, Discovery.Severity.HIGH: 1}
-    # In the order of the index ``severe_of_goal``: SQLite compares the texts.
-    severe = newest(open_ones.filter(severity__in=["high", "critical"]), SEVERE)
+    # Word for word as in the index ``severe_of_goal``, or SQLite does not take it.
+    is_severe = RawSQL("\"severity\" IN ('high', 'critical')", [], BooleanField())
+    severe = newest(open_ones.filter(is_severe), SEVERE)
     found = {row["pk"]: row for row in [*pinned, *severe, *newest(open_ones, DISCOVERIES)]}
     others = [row for row in found.values() if row["kind"] != dead_end]
     others.sort(key=lambda row: (not row["pinned"], worst.get(row["severity"], 2)))
