@@ -75,6 +75,12 @@ class Root(click.Group):
         with _sigterm_unwinds():
             sys.exit(self._status(words, prog_name, complete_var, extra))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None  # click would make it a status of its own
+
     def _status(
         self,
         words: list[str],
@@ -98,7 +104,7 @@ class Root(click.Group):
             return Exit.INTERRUPTED
         except Terminated:
             return Exit.TERMINATED
-        except BrokenPipeError:
+        except (BrokenPipeError, ReaderGone):
             # Nobody reads on; the interpreter's last flush must not complain about that either.
             quiet = os.open(os.devnull, os.O_WRONLY)
             with contextlib.suppress(OSError, ValueError):
@@ -107,6 +113,10 @@ class Root(click.Group):
         except OSError as error:
             complain(Error(f"{error}."), as_json="--json" in ours)
             return Exit.ERROR
+
+
+class ReaderGone(BaseException):
+    """Nobody reads the output any more."""
 
 
 class Terminated(BaseException):

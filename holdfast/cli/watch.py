@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import select
 import sys
 import threading
 import time
@@ -141,9 +142,21 @@ def _lines(feed: Feed, names: Names, as_json: bool) -> None:
             away = feed.away
             note(f"{away} Trying again." if away else "the server is back")
         if event is None:
+            _check_reader()
             continue
         # Each one flushed: whoever reads this waits for it.
         say(encoded(event) if as_json else sentence(event, names.of(event)))
+
+
+def _check_reader() -> None:
+    """Raise BrokenPipeError when nobody reads on, which writing would only show later."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLERR)
+    except (AttributeError, OSError, ValueError):  # no poll here, or no file
+        return
+    if poll.poll(0):
+        raise BrokenPipeError
 
 
 def _live(client: holdfast.Client, board: JSON, feed: Feed) -> None:
