@@ -9,6 +9,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
+# The command `holdfast` in the environment runs what is checked out here.
+SELF := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation --editable .
 ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 # The first Python that will do, else the one to explain why not; `make PYTHON=…` names another.
@@ -33,11 +35,13 @@ $(VENV)/.made:
 $(VENV)/.run: requirements/run.lock | $(VENV)/.made
 	@cmp -s requirements/test.lock $(VENV)/.test || { \
 	  echo "Installing what Holdfast runs on (once)…"; $(PIP) requirements/run.lock; }
+	@$(SELF)
 	@touch $@
 
 $(VENV)/.test: requirements/test.lock | $(VENV)/.made
 	@echo "Installing what the tests run on (once)…"
 	@$(PIP) requirements/test.lock
+	@$(SELF)
 	@cp requirements/test.lock $@
 
 # exec: a signal for make's child is a signal for the runtime.
