@@ -19,6 +19,7 @@ from events.receipts import Answer
 from goals.api.contracts import PinIn
 from kernel.access import Role
 from kernel.errors import Forbidden, Invalid, NotFound
+from kernel.release import version
 
 IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The ETag seen.")
 LIST = [
@@ -294,7 +295,7 @@ class AttemptsView(Endpoint):
 
 
 class MeView(Endpoint):
-    """Who the principal is, and what it may do where."""
+    """Who the principal is, what it may do where, and the server's version."""
 
     @extend_schema(operation_id="get_me", responses={200: dict})
     def get(self, request: Request) -> Response:
@@ -304,6 +305,7 @@ class MeView(Endpoint):
             "kind": who.kind,
             "id": who.id,
             "name": who.name,
+            "version": version(),
             "scopes": [r.label for r in Role if who.everywhere and r <= who.everywhere],
             "boards": [
                 {"id": str(b.pk), "key": b.key, "name": b.name, "role": role.label}
