@@ -170,7 +170,6 @@ def _server(url: str) -> Iterator[Finding]:
         yield Finding("server", "wrong", f"{url} is no Holdfast server.", remedy)
         return
     yield _well("server", url)
-    yield from _version(told.get("version"))
     for name, check in checks.items():
         if check.get("ok"):
             yield _well(name, "well")
@@ -181,7 +180,7 @@ def _server(url: str) -> Iterator[Finding]:
 
 def _version(theirs: object) -> Iterator[Finding]:
     ours = places.version()
-    if theirs is None:
+    if theirs is None:  # a server from before it said so
         return
     if theirs == ours:
         yield _well("version", f"{ours} here and there")
@@ -204,6 +203,7 @@ def _token(who: places.Login) -> Iterator[Finding]:
     except holdfast.Error as error:
         yield Finding("token", "wrong", str(error))
         return
+    yield from _version(told.get("version"))
     yield _well("token", f"{told['name']}")
     boards = [f"{board['key']} as {board['role']}" for board in told["boards"]]
     if not boards:

@@ -25,7 +25,17 @@ def found(desk, **told) -> dict[str, tuple[str, str]]:
 
 def test_where_all_is_well_it_says_so_line_by_line(desk, tmp_path):
     report = found(desk, DATA_DIR=str(tmp_path))
-    for name in ("python", "git", "server", "store", "migrations", "tail", "token", "role"):
+    for name in (
+        "python",
+        "git",
+        "server",
+        "store",
+        "migrations",
+        "tail",
+        "version",
+        "token",
+        "role",
+    ):
         assert report[name][0] == "ok", report[name]
     assert f"{desk.board} as member" in report["role"][1]
     # No sweep runs in this site, and the doctor says so.
