@@ -142,6 +142,8 @@ def the_goal(client: holdfast.Client, board: str | None, named: str) -> str:
     """Return the id of the goal with this id or with these words in its title."""
     if _UUID.fullmatch(named):
         return named
+    if not named.strip():
+        raise click.UsageError("A goal is named by its id, or by words of its title.")
     goals = list(client.pages("/goals", board=board))
     words = named.casefold()
     exact = [goal for goal in goals if goal["title"].casefold() == words]

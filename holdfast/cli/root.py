@@ -156,7 +156,9 @@ def complain(error: Error, *, as_json: bool) -> None:
     if isinstance(error, ApiError):
         for name, sentences in error.errors.items():
             for sentence in [sentences] if isinstance(sentences, str) else sentences:
-                click.echo(f"  {clean(name)}: {clean(sentence)}", err=True)
+                # Of a single field, the sentence above may have said it all.
+                if f"{name}: {sentence}" not in str(error):
+                    click.echo(f"  {clean(name)}: {clean(sentence)}", err=True)
 
 
 def _forgive_encodings() -> None:

@@ -31,6 +31,8 @@ def test_each_trouble_has_a_status_of_its_own(desk):
     desk("checkpoint", "half", status=Exit.USAGE)
     desk("checkpoint", "half", status=Exit.USAGE, HOLDFAST_ATTEMPT="../x", HOLDFAST_LEASE="y")
     desk("nonsense", status=Exit.USAGE)
+    desk("goal", "add", "Only one")
+    desk("goal", "edit", "", "--status", "abandoned", status=Exit.USAGE)
     desk("complete", "Done.", **told)
     desk("checkpoint", "half", status=Exit.LEASE_LOST, **told)
 
@@ -64,7 +66,11 @@ def test_with_json_a_refusal_is_json_on_standard_error(desk):
 def test_fields_that_are_refused_are_named(desk):
     said = desk("card", "add", "x" * 301, status=Exit.REFUSED).stderr
     assert said.startswith("holdfast: ")
-    assert "\n  title: " in said
+    assert said.count("title: ") == 1
+    flow = desk.home / "flow.json"
+    flow.write_text("[]")
+    said = desk("card", "add", "x" * 301, "--workflow", str(flow), status=Exit.REFUSED).stderr
+    assert said.count("title: ") == 1
 
 
 def test_every_status_is_told_apart():
