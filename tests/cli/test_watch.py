@@ -44,6 +44,9 @@ def test_every_event_comes_once_although_the_server_is_killed_and_started_anew(d
         events = [json.loads(process.stdout.readline()) for _ in range(2)]
         web = desk.site.web
         web.kill()
+        # Away for longer than a request has patience.
+        assert process.stderr is not None
+        assert b"Trying again" in process.stderr.readline()
         desk.site.serve(port=web.port)
         second = desk.card("two \x1b[2J")
         desk("card", "pause", first)
