@@ -42,7 +42,7 @@ def up(
         "ALLOW_COMMANDS": 1 if allow_commands else None,
     }
     changes = {name: str(value) for name, value in settings.items() if value is not None}
-    command = [places.python(), manage_py(), "runtime"]
+    command = [sys.executable, manage_py(), "runtime"]
     environment = {**os.environ, **changes}
     sys.stdout.flush()
     if os.name == "posix":
@@ -62,7 +62,7 @@ def manage_py() -> str:
 def managed(*words: str, changes: Mapping[str, str] | None = None) -> str:
     """Return what a command of manage.py prints. Raises Error with its last words."""
     ran = subprocess.run(
-        [places.python(), manage_py(), *words],
+        [sys.executable, manage_py(), *words],
         env={**os.environ, "DATA_DIR": str(places.data_dir()), **(changes or {})},
         capture_output=True,
         text=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
@@ -51,11 +50,6 @@ def data_dir() -> Path:
     # An installed wheel has no place for data among the packages.
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "holdfast"
-
-
-def python() -> str:
-    """Return the interpreter that runs this, and the server."""
-    return sys.executable
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -124,7 +124,7 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def _sigterm_unwinds() -> Any:
+def _sigterm_unwinds() -> Iterator[None]:
     """Let SIGTERM unwind the stack meanwhile, so that what was started is ended."""
 
     def told(*_: object) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -15,7 +15,6 @@ from holdfast.cli.options import PLAIN, PROSE, json_option
 from holdfast.cli.places import WORKER_PATIENCE_SECONDS, connect
 from holdfast.cli.printing import note, print_json, say
 from holdfast.cli.running import Outcome, ended_with, run
-from holdfast.errors import LeaseLost
 from holdfast.heartbeat import Heartbeat
 from holdfast.protocol import JSON, segment
 from holdfast.texts import given, sayable
@@ -148,7 +147,7 @@ def run_step(
                 stop_for=lambda: "the lease is lost" if attempt.lost else "",
             )
             if outcome.stopped:
-                _lost(attempt)
+                attempt._check()  # raises what is known of the lease
             context.exit(_record(attempt, key, outcome, _checkpoint(checkpoint, next_step)))
         finally:
             heart.stop()
@@ -201,11 +200,6 @@ def _replay(key: str, begun: JSON) -> Exit:
     if result.get("cut"):
         note(f"only the end of what step {key} printed was kept")
     return Exit.OK
-
-
-def _lost(attempt: Attempt) -> NoReturn:
-    attempt._check()
-    raise LeaseLost("The lease is lost.", status=409)  # pragma: no cover
 
 
 def _warn_of_doubt(key: str) -> None:
