@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import hypothesis
 import pytest
@@ -14,6 +15,10 @@ hypothesis.settings.register_profile("desk", max_examples=50, **_slow)
 hypothesis.settings.register_profile("ci", max_examples=50, derandomize=True, **_slow)
 hypothesis.settings.register_profile("deep", max_examples=2000, **_slow)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+# In the background of a script, Ctrl-C is ignored, and whatever is started here would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
