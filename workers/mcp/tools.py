@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,11 @@ Handler = Callable[[Principal, dict[str, Any]], dict[str, Any]]
 
 MAX_LISTED = 50
 SNIPPET_CHARS = 300
+#: So much of a recorded result comes back when its step is replayed.
+REPLAY_CHARS = 20_000
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,9 @@ class ListArgs(Body):
     state = serializers.ChoiceField(Card.State.choices, required=False)
     query = Line(200)
     limit = serializers.IntegerField(min_value=1, max_value=MAX_LISTED, required=False)
+    skip = serializers.IntegerField(
+        min_value=0, max_value=100_000, required=False, help_text="How many were listed before."
+    )
 
 
 # ── tools ────────────────────────────────────────────────────────────────────────────────
@@ -173,7 +182,9 @@ class ListArgs(Body):
 def claim_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Take a card to work on. Returns attempt_id, which every other tool wants, and the
     briefing: read it first. Steps it lists as done must not be done again. `claimed` is false
-    when there is nothing to do."""
+    when there is nothing to do. Then: begin_step before and finish_step after each piece of
+    work, save_checkpoint whenever somebody else could go on, heartbeat within lease_seconds,
+    and at the end complete_card; release_card before your context runs out."""
     boards = _workable(principal, args.get("boards"))
     wanted = lookup.card(principal, args["card"], Role.MEMBER) if args.get("card") else None
     token_id = UUID(principal.id)
@@ -245,7 +256,10 @@ def begin_step(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     step = begun.step
     out: dict[str, Any] = {"key": step.key, "status": step.status, "replay": begun.replay}
     if begun.replay:
-        out |= {"result": step.result, "error": step.error}
+        out |= {"result": _snippet(step.result, REPLAY_CHARS), "error": step.error}
+        if out["result"] != step.result:
+            card = Card.objects.values_list("key", flat=True).get(pk=step.card_id)
+            out["cut"] = f"The result is long; GET /api/v1/cards/{card}/steps has all of it."
     if step.in_doubt:
         out["in_doubt"] = True
     return out
@@ -344,21 +358,33 @@ def search_history(principal: Principal, args: dict[str, Any]) -> dict[str, Any]
         for name in fields:
             match |= Q(**{f"{name}_text__icontains": args["query"]})
         rows = rows.filter(match)
-    if args.get("before") and order != "at":
-        rows = rows.filter(**{f"{order}__lt": args["before"]})
+    if args.get("before"):
+        rows = rows.filter(**{f"{order}__lt": _place(order, args["before"])})
     limit = args.get("limit") or 20
     found = list(rows.order_by(f"-{order}")[: limit + 1])
     more = len(found) > limit
     found = found[:limit]
     out: dict[str, Any] = {"results": [represent(row) for row in found]}
-    if more and order != "at":
-        out["next"] = getattr(found[-1], order)
+    if more:
+        last = getattr(found[-1], order)
+        out["next"] = (last - EPOCH) // MICROSECOND if order == "at" else last
     return out
+
+
+def _place(order: str, before: int) -> Any:
+    """Return the value of the order's field that ``next`` stood for. Raises Invalid."""
+    if order != "at":
+        return before
+    try:
+        return EPOCH + before * MICROSECOND
+    except OverflowError:
+        raise Invalid.field("before", "must be `next` of the last call.") from None
 
 
 @tool(ListArgs, read_only=True, idempotent=True)
 def list_cards(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
-    """List cards you may see, the most urgent first, filtered by board, state or words."""
+    """List cards you may see, the most urgent first, filtered by board, state or words. Where
+    `more` is true, call again with `skip`."""
     rows = Card.objects.visible_to(principal.visible()).filter(archived_at=None)
     if args.get("board"):
         rows = rows.filter(board=lookup.board(principal, args["board"]))
@@ -368,8 +394,9 @@ def list_cards(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
         rows = rows.filter(
             Q(title__icontains=args["query"]) | Q(description__icontains=args["query"])
         )
-    limit = args.get("limit") or 20
-    found = with_latest(list(rows.select_related("column").in_claim_order()[: limit + 1]))
+    limit, skip = args.get("limit") or 20, args.get("skip") or 0
+    ordered = rows.select_related("column").in_claim_order()
+    found = with_latest(list(ordered[skip : skip + limit + 1]))
     listed = [
         {
             "card": card.key,
@@ -488,12 +515,12 @@ def _history(card: Card, what: str) -> tuple[Any, str, list[str], Callable[[Any]
     return kinds[what]
 
 
-def _snippet(value: Any) -> Any:
+def _snippet(value: Any, most: int = SNIPPET_CHARS) -> Any:
     """Return a value short enough for a model: long ones as their first and last part."""
     if value is None or value == "":
         return value
     text = value if isinstance(value, str) else canonical(value).decode()
-    if len(text) <= SNIPPET_CHARS:
+    if len(text) <= most:
         return value
-    half = SNIPPET_CHARS // 2
+    half = most // 2
     return f"{text[:half]} …[{len(text)} characters]… {text[-half:]}"

@@ -68,6 +68,8 @@ def mcp(request: HttpRequest) -> HttpResponse:
         return _problem(403, "forbidden", "This Origin may not call this server.")
     if request.method != "POST":
         return HttpResponse(status=405, headers={"Allow": "POST"})
+    if request.content_type != "application/json":
+        return _problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
     principal = _principal(request)
     if principal is None:
         refusal = _problem(401, "not_authenticated", "Send Authorization: Bearer <token>.")
@@ -97,7 +99,9 @@ def _body(request: HttpRequest) -> dict[str, Any]:
         raise RpcError(INVALID_REQUEST, "Send one JSON-RPC request, not a batch.", 400)
     if not isinstance(body.get("method"), str) or not isinstance(body.get("params", {}), dict):
         raise RpcError(INVALID_REQUEST, "A request has a method and an object of params.", 400)
-    if not isinstance(body.get("id", 0), str | int):
+    if body.get("jsonrpc") != "2.0":
+        raise RpcError(INVALID_REQUEST, 'A request says "jsonrpc": "2.0".', 400)
+    if not isinstance(body.get("id", 0), str | int) or isinstance(body.get("id"), bool):
         raise RpcError(INVALID_REQUEST, "An id is a string or a number.", 400)
     return body
 
@@ -193,12 +197,23 @@ def _call_tool(principal: Principal, params: Mapping[str, Any]) -> dict[str, Any
         args.is_valid(raise_exception=True)
         out = tool.call(principal, dict(args.validated_data))
     except exceptions.ValidationError as error:
-        return _refused(f"invalid: {json.dumps(error.detail, default=str)}")
+        return _refused(f"invalid: {_spelled(error.detail)} Mend the arguments and call again.")
     except DomainError as error:
         more = json.dumps(error.extra, cls=JSONEncoder) if error.extra else ""
         return _refused(f"{error.code}: {error.detail} {more}".strip())
     text = json.dumps(out, cls=JSONEncoder, ensure_ascii=False)
     return {"content": [{"type": "text", "text": text}], "structuredContent": json.loads(text)}
+
+
+def _spelled(detail: Any, path: str = "") -> str:
+    """Return what is wrong with the arguments as sentences, each with the field's name."""
+    if isinstance(detail, dict):
+        inner = detail.items()
+        return " ".join(_spelled(v, f"{path}.{k}" if path else str(k)) for k, v in inner)
+    if isinstance(detail, list) and any(isinstance(one, dict) for one in detail):
+        return " ".join(_spelled(one, f"{path}[{n}]") for n, one in enumerate(detail) if one)
+    words = " ".join(map(str, detail)) if isinstance(detail, list) else str(detail)
+    return f"{path}: {words}"
 
 
 def _refused(text: str) -> dict[str, Any]:
@@ -286,6 +301,8 @@ def _get_prompt(principal: Principal, params: Mapping[str, Any]) -> dict[str, An
     if params.get("name") != PROMPT["name"]:
         raise RpcError(INVALID_PARAMS, "There is no such prompt.")
     args = params.get("arguments") or {}
+    if not isinstance(args, dict):
+        raise RpcError(INVALID_PARAMS, "The arguments of a prompt are an object.")
     board = f" on board {args['board']}" if args.get("board") else ""
     worker = f" as worker {args['worker']}" if args.get("worker") else ""
     text = f"Claim the next card{board}{worker} with claim_card. {INSTRUCTIONS}"
