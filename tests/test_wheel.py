@@ -57,7 +57,8 @@ def test_it_runs_away_from_the_checkout(installed, tmp_path):
 
 def test_it_leaves_nothing_of_the_checkout_out(installed):
     shipped = (
-        "kernel events goals boards checkpoints workers runtime_site templates static manage.py"
+        "holdfast kernel events goals boards checkpoints workers runtime_site"
+        " templates static manage.py"
     )
     kept = subprocess.run(
         ["git", "ls-files", "--cached", *shipped.split()],

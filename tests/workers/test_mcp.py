@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -42,10 +47,12 @@ def site() -> Iterator[serving.Site]:
 
 
 @asynccontextmanager
-async def connected(site: serving.Site, mode: str, token: str) -> AsyncIterator[Client]:
+async def connected(
+    site: serving.Site, mode: str, token: str, origin: str = ""
+) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(headers=headers) as http:
-        transport = streamable_http_client(f"{site.web.origin}/mcp", http_client=http)
+        transport = streamable_http_client(f"{origin or site.web.origin}/mcp", http_client=http)
         async with Client(transport, mode=mode) as client:
             yield client
 
@@ -216,3 +223,35 @@ def test_an_unknown_version_names_those_spoken(site: serving.Site) -> None:
     answer = site.call("POST", "/mcp", body, headers=headers)
     assert answer.body["error"]["code"] == -32022
     assert "2026-07-28" in answer.body["error"]["data"]["supported"]
+
+
+async def test_it_works_under_uvicorn_too_and_ends_when_asked(site: serving.Site) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "runtime_site.asgi:application", "--port", str(port)],
+        env=site.environment(PORT=str(port)),
+        cwd=serving.ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        board, token = agent(site)
+        key = ready_card(site, board)
+        await asyncio.to_thread(serving.until, lambda: _listens(port), 30)
+        for mode in ERAS:
+            async with connected(site, mode, token, f"http://127.0.0.1:{port}") as client:
+                assert {t.name for t in (await client.list_tools()).tools} == TOOLS
+                listed = content(await client.call_tool("list_cards", {"board": board}))
+                assert [card["card"] for card in listed["cards"]] == [key]
+        process.terminate()
+        assert process.wait(15) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
