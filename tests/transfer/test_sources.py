@@ -128,7 +128,7 @@ def test_circles_and_what_is_missing_are_told_with_file_and_line(tmp_path: Path)
         (b"- [ ] a\n\n\0", ":3 has a NUL"),
         (b"plain\n", "has no checklist"),
         (b"[" * 100_000, "nests too deep"),
-        (b'[\n{"number": 1,\n}]', ":3 is no JSON"),
+        (b'[\n{"number": 1,\n"title" 2}]', ":3 is no JSON"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes, told: str) -> None:
