@@ -55,8 +55,7 @@ def rewind(card_id: UUID, number: int, actor: str) -> Card:
         card = cards.lock(card_id)
         point = _point(card, number)
         revoked = leases.revoke(card, reason=f"rewound to C{number} by {actor}")
-        newest = card.attempts.order_by("-number").first()
-        numbers = (newest.step_number, newest.checkpoint_number) if newest else (0, 0)
+        numbers = _numbers_given(card)
         opened = Line.objects.filter(card=card).aggregate(n=Max("number"))["n"]
         left, card.line = card.line, max(card.line, opened or 1) + 1
         _open(card, point, actor, steps_before=numbers[0], checkpoints_before=numbers[1])
@@ -142,6 +141,14 @@ def fork(
             race=str(race) if race else None,
         )
     return forks
+
+
+def _numbers_given(card: Card) -> tuple[int, int]:
+    """Return the newest step's and checkpoint's number on the card, inherited ones included."""
+    if card.carried is not None:  # nobody has begun on the line that was opened last
+        return card.carried["step_number"], card.carried["checkpoint_number"]
+    newest = card.attempts.order_by("-number").values_list("step_number", "checkpoint_number")
+    return newest.first() or (0, 0)
 
 
 def redone(card: Card, point: Checkpoint) -> list[str]:

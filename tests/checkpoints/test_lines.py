@@ -96,6 +96,19 @@ class TestRewind:
         assert (fourth.line, fourth.resumed_from) == (4, 4)
         assert steps.begin(fourth.pk, "step-4").step.result == {"n": 4}
 
+    def test_it_can_be_done_twice_before_anybody_goes_on(self):
+        old = walked()
+        for number in (3, 1, 2):
+            card = lines.rewind(old.card_id, number, "user:ann")
+        new = claimed(card)
+        assert (new.line, new.resumed_from, new.steps_recorded) == (4, 2, 2)
+        make_step(new, "step-3", result="other")
+        assert make_checkpoint(new).number == 5
+        (fork,) = lines.fork(card.pk, 5, "user:ann")
+        again = claimed(lines.rewind(fork.pk, 5, "user:ann"))
+        assert steps.begin(again.pk, "step-3").step.result == "other"
+        make_step(again, "step-4")
+
     def test_a_step_that_ended_after_the_checkpoint_does_not_count(self):
         attempt = claimed()
         steps.begin(attempt.pk, "slow")
