@@ -14,10 +14,11 @@ A forked card begins on line 2. Its line 1 stands for what it took over.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Max
+from django.db.models import F, Max, UUIDField, Value
 
 from boards import cards, leases
 from boards.models import Attempt, Card, Column, Message
@@ -159,7 +160,10 @@ def redone(card: Card, point: Checkpoint) -> list[str]:
 
 
 def _recorded_by(point: Checkpoint) -> StepQuerySet:
-    """The steps whose result the checkpoint stands on."""
+    """The steps whose result the checkpoint stands on.
+
+    One that was begun before it and ended after it is none of them.
+    """
     steps = Step.objects.on_line(point.card_id, point.line)
     return steps.filter(
         status=Step.Status.SUCCEEDED, number__lte=point.after_step, finished_at__lte=point.at
@@ -189,43 +193,23 @@ def _open(
     card.save(update_fields=["line", "carried"])
 
 
-#: Every column of a step but its id; the inherited row differs in those that are parameters.
-_COLUMNS = [str(field.column) for field in Step._meta.concrete_fields if not field.primary_key]
-
-
 def _inherit(card: Card, point: Checkpoint, shift: int) -> int:
-    """Copy what was recorded on the point's line up to it; return how many steps that is.
+    """Copy what the point stands on to the card's line; return how many steps that is.
 
-    One statement. A step begun before the point that ended after it does not count.
+    One statement, whatever their number.
     """
-    new = {
-        "card_id": "%(card)s",
-        "line": "%(line)s",
-        "number": "number + %(shift)s",
-        "inherited": "%(yes)s",
+    own: dict[str, Any] = {
+        "card": Value(card.pk, UUIDField()),
+        "line": Value(card.line),
+        "number": F("number") + shift,
+        "inherited": Value(True),
     }
-    names = ", ".join(f'"{column}"' for column in _COLUMNS)
-    values = ", ".join(new.get(column, f'"{column}"') for column in _COLUMNS)
-    sql = (
-        f"INSERT INTO checkpoints_step ({names}) SELECT {values} FROM checkpoints_step"  # noqa: S608
-        " WHERE card_id = %(from)s AND line = %(of)s AND status = 'succeeded'"
-        " AND number <= %(after)s AND finished_at <= %(at)s"
-    )
-    native = connection.features.has_native_uuid_field
+    fields = [field for field in Step._meta.concrete_fields if not field.primary_key]
+    chosen = _recorded_by(point).values_list(*(own.get(f.name, F(f.name)) for f in fields))
+    select, parameters = chosen.query.sql_with_params()
+    columns = ", ".join(f'"{field.column}"' for field in fields)
     with connection.cursor() as cursor:
-        cursor.execute(
-            sql,
-            {
-                "card": card.pk if native else card.pk.hex,
-                "line": card.line,
-                "shift": shift,
-                "yes": True,
-                "from": point.card_id if native else point.card_id.hex,
-                "of": point.line,
-                "after": point.after_step,
-                "at": connection.ops.adapt_datetimefield_value(point.at),
-            },
-        )
+        cursor.execute(f"INSERT INTO checkpoints_step ({columns}) {select}", parameters)
         return int(cursor.rowcount)
 
 
