@@ -19,6 +19,7 @@ from boards import audience, lookup
 from boards.audience import Guest
 from events import tail
 from kernel.errors import DomainError
+from kernel.limits import whole_number
 
 log = logging.getLogger(__name__)
 
@@ -160,10 +161,10 @@ def _cursor(query: bytes) -> int | None:
     values = parse_qs(query.decode("latin-1")).get("after")
     if not values:
         return None
-    text = values[-1]
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    after = whole_number(values[-1], 18)
+    if after is None:
         raise Refused(MALFORMED)
-    return int(text)
+    return after
 
 
 def _session_key(scope: dict[str, Any]) -> str | None:

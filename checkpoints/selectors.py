@@ -21,6 +21,7 @@ from checkpoints.models import Checkpoint, LogChunk, Step
 from checkpoints.snapshots import FileChange
 from events.models import Event
 from kernel.errors import NotFound
+from kernel.limits import whole_number
 
 STEPS_SHOWN = 200
 FILES_SHOWN = 60
@@ -251,10 +252,9 @@ def forks_of(card: Card) -> QuerySet[Card]:
 
 
 def _numbered(card: Card, text: str) -> Checkpoint | None:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        return None
+    number = whole_number(text)
     try:
-        return differences.named(card, int(text))
+        return differences.named(card, number) if number is not None else None
     except NotFound:
         return None
 

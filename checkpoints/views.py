@@ -16,6 +16,7 @@ from checkpoints.models import Checkpoint
 from events import log
 from events.models import Event
 from kernel.errors import Invalid, NotFound
+from kernel.limits import whole_number
 
 TABS = ("steps", "checkpoints", "messages", "briefing", "activity")
 ROWS = 100
@@ -91,10 +92,10 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
     return render(request, "checkpoints/card.html", shown)
 
 
-def _attempt(found: Card, number: str) -> Attempt | None:
+def _attempt(found: Card, text: str) -> Attempt | None:
     """The card's attempt of this number, or None for any other text."""
-    known = number.isascii() and number.isdigit() and len(number) < 10
-    return found.attempts.filter(number=number).first() if known else None
+    number = whole_number(text)
+    return found.attempts.filter(number=number).first() if number is not None else None
 
 
 @require_GET

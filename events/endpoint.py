@@ -24,6 +24,7 @@ from events.receipts import Answer
 from kernel.access import Principal, hidden
 from kernel.digests import canonical, sha256
 from kernel.errors import Invalid, Malformed, Stale
+from kernel.limits import whole_number
 from kernel.tx import retrying
 
 M = TypeVar("M", bound=Model)
@@ -274,10 +275,10 @@ class Endpoint(APIView):
         tag = self.request.headers.get("If-Match")
         if tag is None or tag.strip() == "*":
             return None
-        text = tag.strip().removeprefix("W/").strip('"')
-        if not text.isascii() or not text.isdigit() or len(text) > 9:
+        version = whole_number(tag.strip().removeprefix("W/").strip('"'))
+        if version is None:
             raise Malformed('If-Match must be the ETag you were given, such as "7".')
-        return int(text)
+        return version
 
 
 def etag(version: int) -> str:
@@ -320,9 +321,10 @@ def limit_of(request: Request) -> int:
     raw = request.query_params.get("limit")
     if raw is None:
         return DEFAULT_LIMIT
-    if not raw.isascii() or not raw.isdigit() or len(raw) > 9 or int(raw) < 1:
+    limit = whole_number(raw)
+    if not limit:
         raise Invalid.field("limit", f"must be a whole number from 1 to {MAX_LIMIT}.")
-    return min(int(raw), MAX_LIMIT)
+    return min(limit, MAX_LIMIT)
 
 
 def _encode(value: Any) -> str:

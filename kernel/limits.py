@@ -18,6 +18,16 @@ MAX_STRING_CHARS = 1_000_000
 MAX_INTEGER = 2**63 - 1
 MIN_INTEGER = -(2**63)
 
+
+def whole_number(text: str, digits: int = 9) -> int | None:
+    """Return the number that ``text`` spells in plain digits, None for any other or longer text.
+
+    ``int`` alone also takes signs, spaces, underscores and the digits of every script, and a
+    megabyte of them.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
+
+
 # A string, whole or unfinished, or one bracket; nothing inside a string counts as nesting.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 

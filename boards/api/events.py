@@ -24,6 +24,7 @@ from events.entries import Entry, event_json
 from events.models import Event
 from events.receipts import Answer
 from kernel.errors import Invalid
+from kernel.limits import whole_number
 
 STREAM = "text/event-stream"
 MAX_WAIT_SECONDS = 30.0
@@ -141,9 +142,9 @@ class EventsView(Endpoint):
     def _stream(self, request: Request, board_id: UUID, after: int | None) -> StreamingHttpResponse:
         resumed = request.headers.get("Last-Event-ID", "").strip()
         if resumed:
-            if not resumed.isascii() or not resumed.isdigit() or len(resumed) > 18:
+            after = whole_number(resumed, 18)
+            if after is None:
                 raise Invalid.field("Last-Event-ID", "must be the number of an event.")
-            after = int(resumed)
         if after is None:
             # From now on, where "now" is before the client hears that it is connected.
             after = log.last_seq(board_id)

@@ -27,6 +27,7 @@ from events.endpoint import Endpoint, listed, page
 from events.receipts import Answer
 from kernel.access import Role
 from kernel.errors import DomainError, Invalid, Malformed, NotFound
+from kernel.limits import whole_number
 
 
 class StepsView(Endpoint):
@@ -82,8 +83,8 @@ class DifferenceView(Endpoint):
         raw = request.query_params.get("from")
         if raw is None:
             old = new.parent
-        elif raw.isascii() and raw.isdigit() and len(raw) < 10:
-            old = differences.named(found, int(raw))
+        elif (other := whole_number(raw)) is not None:
+            old = differences.named(found, other)
         else:
             raise Invalid.field("from", "must be the number of a checkpoint of this card.")
         told = c.DifferenceOut(differences.between(found, old, new)).data
@@ -173,10 +174,10 @@ class ToldView(Endpoint):
 
 def max_tokens(request: Request) -> int:
     """Return the briefing budget asked for. Raises Invalid."""
-    raw = request.query_params.get("max_tokens", "4000")
-    if not raw.isascii() or not raw.isdigit() or len(raw) > 6 or not 200 <= int(raw) <= 50_000:
+    asked = whole_number(request.query_params.get("max_tokens", "4000"), 6)
+    if asked is None or not 200 <= asked <= 50_000:
         raise Invalid.field("max_tokens", "must be a whole number from 200 to 50000.")
-    return int(raw)
+    return asked
 
 
 class _Raw(BaseParser):

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import Invalid, Malformed
-from kernel.limits import MAX_DEPTH, MAX_STRING_CHARS, check_json, check_text, load_json
+from kernel.limits import (
+    MAX_DEPTH,
+    MAX_STRING_CHARS,
+    check_json,
+    check_text,
+    load_json,
+    whole_number,
+)
 
 
 def nested(depth: int) -> bytes:
@@ -102,3 +109,12 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00
 @given(st.recursive(st.none() | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)))
 def test_a_bracket_in_a_string_is_no_nesting(value):
     assert load_json(json.dumps([value, "[" * 200]).encode()) == [value, "[" * 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("007", 7), ("9" * 9, 999_999_999)]
+    + [(text, None) for text in ("", "1" * 10, "-1", "+1", " 1", "1_0", "1.0", "٣", "²", "x")],
+)
+def test_a_whole_number_is_plain_digits_and_not_too_many(text, number):
+    assert whole_number(text) == number
