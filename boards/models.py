@@ -429,6 +429,8 @@ class Message(models.Model):
     )
     closed_at = models.DateTimeField(null=True, blank=True)  # a question that is settled
     pinned = models.BooleanField(default=False)  # every briefing tells it before other notes
+    #: What a remark in a review stands beside: {"checkpoint", "from", "path", "side", "line"}.
+    place = models.JSONField(null=True, blank=True)
     at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -500,3 +502,44 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{Role(self.role).label} on {self.board_id}"
+
+
+class SavedView(models.Model):
+    """A board's filter, sorting and lanes under a name, as they stand in the address."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="views")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="views")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=1000, blank=True)
+    shared = models.BooleanField(default=False)  # seen by everybody on the board
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["board", "owner", "name"], name="view_name_per_owner")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Presence(models.Model):
+    """One open page of a board; gone when nobody has heard of it for a while."""
+
+    id = models.BigAutoField(primary_key=True)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="presences")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    page = models.CharField(max_length=36)  # made up by the page itself
+    card_id = models.UUIDField(null=True)  # the card it has open
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["board", "page"], name="one_presence_per_page")
+        ]
+        indexes = [models.Index(fields=["board", "seen_at"], name="present_on_board")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} on {self.board_id}"

@@ -7,6 +7,8 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
 
 from kernel.errors import DomainError
 from runtime_site import bodies, problems
@@ -25,6 +27,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "form-action 'self'",
     )
 )
+_MACHINES = ("/api/", "/mcp", "/healthz", "/readyz")
+_ENGLISH = "en"
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -76,6 +80,23 @@ class BodyRules(_Middleware):
         if refused:
             return problems.refuse(request, refused.status, refused.detail)
         return None
+
+
+class Language(_Middleware):
+    """Shows pages in the reader's language; machines are always answered in English."""
+
+    def before(self, request: HttpRequest) -> HttpResponseBase | None:
+        machine = request.path_info.startswith(_MACHINES)
+        language = _ENGLISH if machine else translation.get_language_from_request(request)
+        translation.activate(language)
+        request.LANGUAGE_CODE = language
+        return None
+
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not request.path_info.startswith(_MACHINES):
+            response.headers.setdefault("Content-Language", request.LANGUAGE_CODE)
+            patch_vary_headers(response, ("Accept-Language",))
+        return response
 
 
 class SafetyHeaders(_Middleware):
