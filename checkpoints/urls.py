@@ -9,5 +9,5 @@ app_name = "checkpoints"
 urlpatterns = [
     path("cards/<str:key>", views.card, name="card"),
     path("cards/<str:key>/output", views.output, name="output"),
-    path("boards/<str:key>/activity", views.activity, name="activity"),
+    path("boards/<str:key>/tapes", views.tapes, name="tapes"),
 ]

@@ -117,7 +117,7 @@ def output(request: HttpRequest, key: str) -> HttpResponse:
 
 @require_GET
 @for_people
-def activity(request: HttpRequest, key: str) -> HttpResponse:
+def tapes(request: HttpRequest, key: str) -> HttpResponse:
     """What each running card of the board is doing this moment."""
     found = lookup.board(principal(request), key)
     return JsonResponse({"cards": selectors.activity(found)})

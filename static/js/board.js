@@ -168,7 +168,7 @@ async function tapes() {
   if (!$('.card[data-state="running"]')) return;
   taping = true;
   try {
-    const answer = await fetch(`/boards/${key}/activity`);
+    const answer = await fetch(`/boards/${key}/tapes`);
     if (answer.ok) {
       for (const [id, {now, tape}] of Object.entries((await answer.json()).cards)) {
         const card = cardOf(id), line = card && $("[data-now]", card), row = card && $("[data-tape]", card);

@@ -193,7 +193,7 @@ class TestWhoMaySee:
         for path in (
             f"/boards/{board.key}",
             f"/boards/{board.key}/changes?ids={card.pk}",
-            f"/boards/{board.key}/activity",
+            f"/boards/{board.key}/tapes",
             f"/boards/{board.key}/columns/{card.column_id}?rank=1",
             f"/cards/{card.key}",
             f"/cards/{card.key}/output?attempt=1",

@@ -63,7 +63,7 @@ def statements(client: Client, path: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [("/boards/PAY", 13), ("/boards/PAY/activity", 8), ("/cards/PAY-1", 20)]
+    ("path", "most"), [("/boards/PAY", 13), ("/boards/PAY/tapes", 8), ("/cards/PAY-1", 20)]
 )
 def test_a_page_costs_the_same_with_many_cards_as_with_few(
     client: Client, board: Board, path: str, most: int
@@ -109,7 +109,7 @@ def test_running_cards_say_what_they_do(client: Client, board: Board) -> None:
     steps.record(attempt.pk, "one", "succeeded", kind="run")
     steps.record(attempt.pk, "two", "failed", kind="run")
     steps.begin(attempt.pk, "three", title="Third time lucky")
-    told = client.get("/boards/PAY/activity").json()["cards"]
+    told = client.get("/boards/PAY/tapes").json()["cards"]
     assert told == {str(card.pk): {"now": "Third time lucky", "tape": "xf."}}
 
 
