@@ -187,7 +187,7 @@ def create(
             **fields,
         )
         _depend(card, depends_on)
-        leases.note(card, "card.created", actor, title=title[:200])
+        leases.note(card, "card.created", actor, title=title[:200], **_filed(card))
         nudge_if_claimable(card)
     return card
 
@@ -246,7 +246,10 @@ def edit(
             _depend(card, changes["depends_on"])
         _touch(card)
         card.save(update_fields=[*names, "unmet_dependencies", "version", "updated_at"])
-        leases.note(card, "card.edited", actor, changed=[*names, *_extra(changes)])
+        told = {name: value for name, value in _filed(card).items() if name in changes}
+        if "title" in changes:
+            told["title"] = card.title[:200]
+        leases.note(card, "card.edited", actor, changed=[*names, *_extra(changes)], **told)
         nudge_if_claimable(card)
     return card
 
@@ -534,6 +537,11 @@ def _extra(changes: Mapping[str, Any]) -> list[str]:
     return ["depends_on"] if "depends_on" in changes else []
 
 
+def _filed(card: Card) -> dict[str, Any]:
+    """Return what the log tells of how a card is filed, for whoever counts cards by it."""
+    return {"goal": str(card.goal_id) if card.goal_id else None, "labels": card.labels}
+
+
 def _short(actor: str) -> str:
     return actor.partition(":")[2] or actor
 
@@ -615,4 +623,8 @@ def _note_board(board: Board, kind: str, actor: str) -> None:
         actor=actor,
         board=board.key,
         version=board.version,
+        columns=[
+            {"id": str(c.pk), "name": c.name, "kind": c.kind, "wip_limit": c.wip_limit}
+            for c in board.columns.order_by("position")
+        ],
     )

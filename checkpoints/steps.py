@@ -294,4 +294,11 @@ def _note(held: leases.Hold, kind: str, step: Step, saved: Checkpoint | None = N
         data["in_doubt"] = True
     if saved is not None:
         data["checkpoint"] = saved.number
+    if step.finished_at and (step.input_tokens or step.output_tokens or step.cost_usd):
+        data["usage"] = {
+            "model": step.model,
+            "input_tokens": step.input_tokens,
+            "output_tokens": step.output_tokens,
+            "cost_usd": step.cost_usd,
+        }
     log.record(kind, board_id=held.board_id, subject_id=held.card_id, actor=held.actor, **data)
