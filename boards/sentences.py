@@ -23,6 +23,7 @@ _WORDS = {
     "card.created": "made the card",
     "card.deleted": "deleted it",
     "card.edited": "changed its {changed}",
+    "card.merged": "merged checkpoint C{checkpoint} into {into}",
     "card.moved": "moved it from {from} to {to}",
     "card.paused": "paused it",
     "card.rejected": "sent it back: {reason}",
@@ -55,6 +56,8 @@ def told(event: Event, columns: Mapping[str, str]) -> str:
             words = "ranked it in {to}"
         for end in ("from", "to"):
             data[end] = columns.get(str(event.data.get(end)), "another column")
+    elif event.kind == "card.merged" and not event.data.get("into"):
+        words = "put checkpoint C{checkpoint} on the branch {branch}"
     elif event.kind == "card.edited":
         data["changed"] = ", ".join(map(str, event.data.get("changed") or [])) or "fields"
     said = words.format_map(data).rstrip(": ")

@@ -34,7 +34,9 @@ _PASSED_ON = (
 
 # A file, not ``-c`` options: git drops those when it starts the far side of a local clone.
 # safe.directory: an operator named the repository; its owner is often another user (a volume
-# in a container). fsync: git leaves new objects to the page cache unless told otherwise.
+# in a container). receive: a folder whose checked-out branch is pushed to is brought along if it
+# is clean, else the push is refused. fsync: git leaves new objects to the page cache unless told
+# otherwise.
 _SETTINGS = """\
 [core]
 	fsync = all,-index
@@ -61,6 +63,8 @@ _SETTINGS = """\
 	email = holdfast@localhost
 [init]
 	defaultBranch = main
+[receive]
+	denyCurrentBranch = updateInstead
 [credential]
 	helper =
 [http]

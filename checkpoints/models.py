@@ -225,6 +225,30 @@ class Salvage(models.Model):
         return self.summary[:80]
 
 
+class Merge(models.Model):
+    """A card's files as they went into a branch of the board's repository."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    card = models.ForeignKey(Card, models.CASCADE, related_name="merges")
+    checkpoint = models.ForeignKey(Checkpoint, models.CASCADE, related_name="merges")
+    strategy = models.CharField(max_length=16)
+    branch = models.CharField(max_length=250)  # the card's own
+    into = models.CharField(max_length=250, blank=True)  # empty: only the card's own was made
+    commit = models.CharField(max_length=64)
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["card", "checkpoint", "into", "commit"], name="merge_recorded_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.commit[:12]} into {self.into or self.branch}"
+
+
 class Briefing(models.Model):
     """The exact text some attempt was given, kept by its content."""
 

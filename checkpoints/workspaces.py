@@ -483,7 +483,7 @@ def _clone(git: Git, folder: Path, repository: str, wanted_commit: str) -> str:
     if not repository.strip():
         tree.mkdir()
         return ""
-    source = _source(repository)
+    source = source_of(repository)
     try:
         git.run(
             "clone", "--quiet", "--no-hardlinks", "--no-recurse-submodules", "--template=",
@@ -492,12 +492,12 @@ def _clone(git: Git, folder: Path, repository: str, wanted_commit: str) -> str:
             timeout_seconds=CLONE_SECONDS,
         )  # fmt: skip
     except GitFailed as error:
-        shown = _CREDENTIALS.sub("", f"{error}")
+        shown = without_credentials(f"{error}")
         raise WorkspaceError(
-            f"The board's repository {_CREDENTIALS.sub('', repository)} can't be cloned: {shown}.",
+            f"The board's repository {without_credentials(repository)} can't be cloned: {shown}.",
             "Put it back or give the board its new place, then retry the card.",
         ) from None
-    git.run("remote", "set-url", "origin", _CREDENTIALS.sub("", source), cwd=draft)
+    git.run("remote", "set-url", "origin", without_credentials(source), cwd=draft)
     # So that a command may commit: its HOME is new and has no name in it.
     git.run("config", "user.name", "Holdfast", cwd=draft)
     git.run("config", "user.email", "holdfast@localhost", cwd=draft)
@@ -511,8 +511,11 @@ def _clone(git: Git, folder: Path, repository: str, wanted_commit: str) -> str:
     return ""  # a repository without commits
 
 
-def _source(repository: str) -> str:
-    """Return what to hand to git clone. Raises WorkspaceError for what is neither path nor URL."""
+def source_of(repository: str) -> str:
+    """Return what git is to be handed as the place of a repository.
+
+    Raises WorkspaceError for what is neither path nor URL.
+    """
     text = repository.strip()
     if _SCHEME.match(text) or _SCP.fullmatch(text):
         return text
@@ -523,6 +526,11 @@ def _source(repository: str) -> str:
             "Give the board a path that starts with / or a URL, then retry the card.",
         )
     return str(path)
+
+
+def without_credentials(text: str) -> str:
+    """Return the text with the user and password of every URL in it left out."""
+    return _CREDENTIALS.sub("", text)
 
 
 def _safe_name(card_key: str) -> str:

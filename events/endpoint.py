@@ -220,12 +220,21 @@ class Endpoint(APIView):
         return dict(params.validated_data)
 
     def answer(
-        self, effect: Callable[[], Answer], *, current: Callable[[], Any] | None = None
+        self,
+        effect: Callable[[], Answer],
+        *,
+        current: Callable[[], Any] | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> Response:
         """Return ``effect()`` as a response, once per idempotency key for a POST.
 
         ``current`` gives what a Stale refusal shows the caller, read after the roll-back.
+        ``prepare`` does what is too slow for the effect's transaction; it may run again for
+        a repeated request whose first one didn't get to its end.
         """
+        key = self.request.headers.get("Idempotency-Key")
+        if prepare is not None and not (key and receipts.known(self.principal.key, key)):
+            prepare()
         try:
             answer = self._once(effect)
         except Stale as stale:

@@ -52,6 +52,11 @@ def check_key(key: str) -> str:
     return key
 
 
+def known(principal: str, key: str) -> bool:
+    """Return whether a request with this key has succeeded already."""
+    return Receipt.objects.filter(principal=principal, key=check_key(key)).exists()
+
+
 def once(
     principal: str,
     key: str,

@@ -7,10 +7,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from boards.api.contracts import CardOut
-from checkpoints import lines
+from boards.api.contracts import CardOut, card_out
+from checkpoints import lines, merging
 from checkpoints.differences import Difference
-from checkpoints.models import Briefing, Checkpoint, Step
+from checkpoints.models import Briefing, Checkpoint, Merge, Step
 from checkpoints.snapshots import FileChange
 from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
 from goals.api.contracts import DecisionIn, DiscoveryIn
@@ -222,3 +222,40 @@ class ForksOut(CardOut):
     """The first new card, and under ``cards`` all of them."""
 
     cards = CardOut(many=True)
+
+
+class MergeIn(Body):
+    strategy = serializers.ChoiceField(choices=merging.STRATEGIES, default="auto")
+    into = Line(250, help_text="A branch; empty is the one that the repository shows first.")
+    message = Text(20_000, help_text="The commit message of a merge or squash.")
+    checkpoint = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_COUNT,
+        required=False,
+        allow_null=True,
+        help_text="Refused with 412 where the card has a newer one.",
+    )
+    approve = serializers.BooleanField(default=True)
+
+
+class MergeOut(serializers.ModelSerializer[Merge]):
+    checkpoint = serializers.IntegerField(source="checkpoint.number")
+    card = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Merge
+        fields = (
+            "id",
+            "checkpoint",
+            "strategy",
+            "branch",
+            "into",
+            "commit",
+            "actor",
+            "at",
+            "card",
+        )
+
+    @extend_schema_field(CardOut)
+    def get_card(self, merge: Merge) -> dict[str, Any]:
+        return card_out(merge.card)

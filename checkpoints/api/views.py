@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.http import FileResponse
+from django.http import FileResponse, HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.parsers import BaseParser
@@ -20,13 +20,13 @@ from rest_framework.response import Response
 from boards import lookup
 from boards.api.contracts import CardOut, card_out
 from boards.api.views import LIST
-from checkpoints import artifacts, briefing, differences, lines
+from checkpoints import artifacts, briefing, differences, lines, merging
 from checkpoints.api import contracts as c
 from checkpoints.models import Checkpoint, Step
 from events.endpoint import Endpoint, listed, page
 from events.receipts import Answer
 from kernel.access import Role
-from kernel.errors import DomainError, Invalid, Malformed, NotFound
+from kernel.errors import DomainError, Forbidden, Invalid, Malformed, NotFound
 from kernel.limits import whole_number
 
 
@@ -128,6 +128,43 @@ class ForkView(Endpoint):
             return Answer(201, {**told[0], "cards": told})
 
         return self.answer(effect)
+
+
+class MergeView(Endpoint):
+    """Merge a card's files into a branch of the board's repository (people only)."""
+
+    @extend_schema(operation_id="merge_card", request=c.MergeIn, responses=c.MergeOut)
+    def post(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        if not self.principal.is_person:
+            raise Forbidden("Only a person may merge; sign in to the board in a browser.")
+        fields = self.fields(c.MergeIn)
+        approve = fields.pop("approve")
+        pushed: list[merging.Pushed] = []
+
+        def prepare() -> None:
+            pushed.append(merging.push(found, **fields))
+
+        def effect() -> Answer:
+            merge = merging.record(pushed[0], self.principal.actor, approve=approve)
+            return Answer(200, c.MergeOut(merge).data)
+
+        return self.answer(effect, prepare=prepare, current=lambda: card_out(found))
+
+
+class PatchView(Endpoint):
+    """All that a card changed, as one patch for `git am` or `git apply`."""
+
+    @extend_schema(
+        operation_id="get_card_patch", responses={(200, "text/x-patch"): OpenApiTypes.STR}
+    )
+    def get(self, request: Request, card: str) -> Any:
+        found = lookup.card(self.principal, card)
+        response = HttpResponse(
+            merging.patch(merging.work_of(found)), content_type="text/x-patch; charset=utf-8"
+        )
+        response["Content-Disposition"] = f'attachment; filename="{found.key}.patch"'
+        return response
 
 
 _AGES = re.compile(r"\d+ ?(?:s|sec|min|h|d|days?|hours?|minutes?|seconds?)\b[^,.;()\n]{0,20}? ago")

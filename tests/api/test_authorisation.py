@@ -16,7 +16,7 @@ from boards import leases, tokens
 from boards.models import Membership, Token
 from kernel.access import Role
 from tests.api.contract import Operation, operations, resolved
-from tests.api.world import Caller, World, state_digest, undone
+from tests.api.world import FOR_PEOPLE, Caller, World, state_digest, undone
 
 ALL = operations()
 IN_PATH = [o for o in ALL if "{" in o.path]
@@ -183,6 +183,7 @@ def test_a_search_finds_nothing_on_other_boards(world: World) -> None:
         ("revoke_token", None, {"member": 403, "operator": 204, "root": 204, "person": 204}),
         ("approve_card", None, {"member": 403, "operator": 403, "root": 403, "person": 200}),
         ("reject_card", ..., {"member": 403, "operator": 403, "root": 403, "person": 200}),
+        ("merge_card", ..., {"member": 403, "operator": 403, "root": 403, "person": 200}),
         ("claim_card", ..., {"member": 201, "operator": 201, "root": 201, "person": 403}),
     ],
 )
@@ -288,7 +289,7 @@ def test_what_the_machine_keeps_can_not_be_set(operation: Operation, world: Worl
         if name in taken:
             continue
         body = {**world.example(operation.id), name: 7}
-        if operation.id in {"reject_card"}:
+        if operation.id in FOR_PEOPLE:
             caller = world.person
         if operation.id == "claim_card":
             caller = world.member

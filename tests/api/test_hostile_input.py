@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.api.contract import Operation, Path, operations, places, replaced
-from tests.api.world import Answer, World, state_digest, undone
+from tests.api.world import FOR_PEOPLE, Answer, World, state_digest, undone
 
 TAKES_JSON = [o for o in operations() if o.body is not None]
 #: Where what an operation stores is listed, unless with the cards.
@@ -100,7 +100,7 @@ FIELDS = fields()
 
 
 def sent(world: World, operation: Operation, raw: bytes) -> Answer:
-    caller = world.person if operation.id in {"reject_card"} else world.root
+    caller = world.person if operation.id in FOR_PEOPLE else world.root
     if operation.under_a_lease or operation.id == "claim_card":
         caller = world.member
     return world.call(caller, operation, raw)

@@ -8,7 +8,7 @@ import pytest
 
 from boards.models import Attempt, Card
 from tests.api.contract import Operation, operations
-from tests.api.world import World, state_digest
+from tests.api.world import FOR_PEOPLE, World, state_digest
 
 KEYED = [o for o in operations() if "Idempotency-Key" in o.parameters]
 
@@ -16,7 +16,7 @@ KEYED = [o for o in operations() if "Idempotency-Key" in o.parameters]
 def caller_of(world: World, operation: Operation) -> Any:
     if operation.id == "create_board":
         return world.root
-    if operation.id in {"approve_card", "reject_card"}:
+    if operation.id in FOR_PEOPLE:
         return world.person
     return world.member
 
@@ -42,7 +42,18 @@ def test_another_body_under_a_used_key_is_refused(operation: Operation, world: W
     body = world.example(operation.id)
     world.call(caller, operation, body, key="k-1")
     before = state_digest()
-    plain = ("title", "name", "summary", "text", "error", "reason", "note", "worker", "resolution")
+    plain = (
+        "title",
+        "name",
+        "summary",
+        "text",
+        "error",
+        "reason",
+        "note",
+        "worker",
+        "resolution",
+        "message",
+    )
     name = next((n for n in plain if n in body), "")
     changed = {**body, name: "something else"} if name else {}
     refused = world.call(caller, operation, changed, key="k-1")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.http import HttpResponse
@@ -24,10 +27,14 @@ from django.utils import timezone
 from boards import cards, leases, tokens
 from boards.models import Attempt, Board, Card, Column, Membership, Message
 from checkpoints import artifacts, briefing, recovery, steps
+from checkpoints.models import Checkpoint
+from checkpoints.snapshots import store_of
+from checkpoints.workspaces import Workspace
 from goals import memory
 from goals.models import Decision, Discovery, Goal
 from kernel.access import SYSTEM, Role
 from tests.api.contract import Operation, faults, operations
+from tests.repositories import git
 from workers import registry
 
 PREFIX = "/api/v1"
@@ -207,6 +214,8 @@ class Side:
             "cancel": "waiting",
             "rewind": "running",
             "fork": "running",
+            "merge": "review",
+            "patch": "review",
         }
         verb = operation.path.rpartition("/")[2]
         usual = "backlog" if operation.writes else "running"
@@ -245,6 +254,32 @@ class Side:
         return path.removeprefix(PREFIX) + query
 
 
+def give_files(card: Card) -> None:
+    """Give the card's board a repository, and the card a checkpoint with changed files."""
+    root = Path(tempfile.mkdtemp(dir=settings.DATA_DIR))
+    git(root, "init", "-q", "repository")
+    git(root / "repository", "commit", "-q", "--allow-empty", "-m", "Begin")
+    Board.objects.filter(pk=card.board_id).update(repository=str(root / "repository"))
+    files = Workspace.prepare(
+        root / "workspaces",
+        store_of(card.board_id),
+        card_key=card.key,
+        attempt_number=1,
+        repository=str(root / "repository"),
+    )
+    (files.tree / "app.py").write_text("print(1)\n")
+    workspace = files.snapshot("all of it").as_json()
+    files.close()
+    Checkpoint.objects.create(
+        card=card,
+        number=1,
+        attempt=card.attempts.get(),
+        summary="all of it",
+        workspace=workspace,
+        digest="0" * 64,
+    )
+
+
 def make_side(key: str, worker: str) -> Side:
     """Return a new board with a goal, a card in every state and a live attempt."""
     board = cards.create_board(SYSTEM, key=key, name=f"Board {key}")
@@ -278,6 +313,7 @@ def make_side(key: str, worker: str) -> Side:
             leases.block(other.pk, "need a decision", question="Which one?", options=["a", "b"])
         else:
             leases.complete(other.pk, "done")
+    give_files(made["review"])
     attempt = leases.claim(worker, card_id=made["running"].pk, **on)
     assert attempt is not None
     briefing.store(attempt.pk, briefing.build(made["running"]))
@@ -313,6 +349,10 @@ def make_side(key: str, worker: str) -> Side:
         token_id=token.token.pk,
         extra={"token": token.plaintext, "worker": worker},
     )
+
+
+#: Operations that no token may do.
+FOR_PEOPLE = frozenset({"approve_card", "reject_card", "merge_card"})
 
 
 class World:
@@ -453,6 +493,13 @@ def example(side: Side, name: str) -> Any:
         "post_message": {"text": "take a", "answers": side.question.pk, "pinned": False},
         "reject_card": {"reason": "not yet"},
         "rewind_card": {"checkpoint": 1},
+        "merge_card": {
+            "strategy": "merge",
+            "into": "main",
+            "message": "Merge it",
+            "checkpoint": 1,
+            "approve": True,
+        },
         "fork_card": {
             "checkpoint": 1,
             "title": "another way",

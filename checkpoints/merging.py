@@ -1,0 +1,376 @@
+"""A card's files become a branch of the board's repository, and go into another branch.
+
+    R ───────── T        the branch merged into: R is what the card's workspace was cloned from
+     └── C ──── M        C holds the card's files; M joins them, where T is not R any more
+
+All of it is made in a passing clone with private settings, where no hook and no command of the
+repository runs; then both branches are pushed at once. A folder in which the branch is checked
+out is brought along if it is clean, else nothing changes. The agent never pushes.
+
+``C`` is made of nothing but the checkpoint, so merging again after a kill finds it in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from boards import cards, leases
+from boards.models import Card
+from checkpoints import recovery
+from checkpoints.git import CLONE_SECONDS, Git, GitFailed
+from checkpoints.models import Checkpoint, Merge
+from checkpoints.snapshots import SnapshotStore, store_of
+from checkpoints.workspaces import WorkspaceError, source_of, without_credentials
+from kernel.errors import DomainError, Invalid, Stale, TransitionRefused
+from kernel.tx import transition
+
+STRATEGIES = ("auto", "fast_forward", "merge", "squash", "branch")
+#: Somebody else may push in between; then the merge is made anew on what they pushed.
+TRIES = 3
+CONFLICTS_NAMED = 200
+_OVERTAKEN = ("fetch first", "non-fast-forward", "stale info", "cannot lock ref")
+_MERGEABLE = (Card.State.REVIEW, Card.State.COMPLETED)
+
+
+class MergeConflict(DomainError):
+    """Both sides changed the same lines; ``extra['files']`` names where. Nothing was changed."""
+
+    code = "merge_conflict"
+    title = "Merge conflict"
+
+
+class MergeFailed(DomainError):
+    """The repository could not be read or written. Nothing was changed."""
+
+    code = "merge_failed"
+    title = "Not merged"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a card has to merge: its files, and those that they came from."""
+
+    card: Card
+    checkpoint: Checkpoint
+    store: SnapshotStore
+    commit: str
+    base: str
+    repository_commit: str
+
+    @property
+    def branch(self) -> str:
+        return f"holdfast/{self.card.key}"
+
+    @property
+    def subject(self) -> str:
+        return f"{self.card.title} ({self.card.key})"
+
+    def message(self, text: str = "") -> bytes:
+        """Return a commit message that leads back to the card and its checkpoint."""
+        body = text.strip() or f"{self.subject}\n\n{self.checkpoint.summary.strip()}"
+        trailers = f"Holdfast-Card: {self.card.key}\nHoldfast-Checkpoint: {self.checkpoint}"
+        return f"{body.rstrip()}\n\n{trailers}\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Where the card's files are: ``own`` is the card's branch, ``commit`` the one merged."""
+
+    work: Work
+    strategy: str
+    into: str
+    own: str
+    commit: str
+
+
+def work_of(card: Card, checkpoint: int | None = None) -> Work:
+    """Return what the card's newest checkpoint holds.
+
+    Raises Stale where ``checkpoint`` is no longer the newest, and TransitionRefused where the
+    card has no files here.
+    """
+    head = recovery.head(card.pk, card.line)
+    commit = ((head.workspace or {}).get("commit") or "") if head else ""
+    if head is None or not commit:
+        raise TransitionRefused(f"{card.key} has no files: no checkpoint of it has a workspace.")
+    if checkpoint is not None and head.number != checkpoint:
+        raise Stale(f"{card.key} is at checkpoint {head.number} by now; look at that one first.")
+    store = store_of(card.board_id)
+    if not store.has(commit):
+        raise TransitionRefused(
+            f"The files of {card.key} are not in this host's snapshots; they stay with its worker."
+        )
+    described = store.describe(commit)
+    base = described.base or commit
+    return Work(card, head, store, commit, base, described.repository_commit)
+
+
+def patch(work: Work) -> bytes:
+    """Return all that the card changed as one mail that ``git am`` and ``git apply`` take."""
+    found = work.store.run(
+        "diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff",
+        "--no-textconv", "--no-color", work.base, work.commit,
+    )  # fmt: skip
+    head = (
+        f"From {work.commit} Mon Sep 17 00:00:00 2001\n"
+        f"From: {_name(work)} <holdfast@localhost>\n"
+        f"Date: {work.checkpoint.at:%a, %d %b %Y %H:%M:%S} +0000\n"
+        f"Subject: [PATCH] {' '.join(work.subject.split())}\n\n"
+    )
+    return head.encode() + work.message(work.checkpoint.summary) + b"---\n" + found + b"-- \n"
+
+
+def push(
+    card: Card,
+    *,
+    strategy: str = "auto",
+    into: str = "",
+    message: str = "",
+    checkpoint: int | None = None,
+) -> Pushed:
+    """Make the card's branch in the board's repository and merge it; return where it is.
+
+    ``auto`` moves ``into`` forward where nobody else changed it and merges otherwise;
+    ``branch`` leaves it alone. An empty ``into`` is the branch that the repository shows.
+    Repeating it changes nothing more. Runs outside of any transaction. Raises MergeConflict,
+    MergeFailed, TransitionRefused, Stale and Invalid; then the repository is as it was.
+    """
+    if card.state not in _MERGEABLE:
+        raise TransitionRefused(f"{card.key} is {card.state}; what is in review can be merged.")
+    if not card.board.repository.strip():
+        raise TransitionRefused("The board has no repository to merge into; take the patch.")
+    work = work_of(card, checkpoint)
+    try:
+        source = source_of(card.board.repository)
+        with _alone(work.store), _clone(work.store, source) as clone:
+            for left in range(TRIES - 1, -1, -1):
+                made = _made(clone, work, strategy, into, message)
+                if _handed_over(clone, source, made, last=not left):
+                    return made
+                clone.fetch(source)
+    except WorkspaceError as error:
+        raise MergeFailed(str(error)) from None
+    except GitFailed as error:
+        place = without_credentials(card.board.repository)
+        said = without_credentials(str(error))
+        raise MergeFailed(f"The board's repository {place} did not take it: {said}.") from None
+    raise AssertionError("unreachable")
+
+
+def record(pushed: Pushed, actor: str, *, approve: bool = True) -> Merge:
+    """Keep what was pushed, and with ``approve`` complete the card if it is still in review."""
+    work = pushed.work
+    with transition():
+        if approve:
+            leases.lock_race(work.card.pk)
+        card = cards.lock(work.card.pk)
+        merge, made = Merge.objects.get_or_create(
+            card=card,
+            checkpoint=work.checkpoint,
+            into=pushed.into,
+            commit=pushed.commit,
+            defaults={"strategy": pushed.strategy, "branch": work.branch, "actor": actor},
+        )
+        if approve and card.state == Card.State.REVIEW:
+            card = cards.approve(card.pk, actor)
+        if made:
+            leases.note(
+                card,
+                "card.merged",
+                actor,
+                into=merge.into,
+                branch=merge.branch,
+                commit=merge.commit,
+                strategy=merge.strategy,
+                checkpoint=work.checkpoint.number,
+            )
+        merge.card = card
+    return merge
+
+
+class _Clone:
+    """A bare clone for a moment, which reads the snapshots' objects too."""
+
+    def __init__(self, path: Path, store: SnapshotStore) -> None:
+        self.path = path
+        self.git = Git(store.git.settings_file, {}).having(
+            GIT_DIR=str(path), GIT_ALTERNATE_OBJECT_DIRECTORIES=str(store.path / "objects")
+        )
+
+    def line(self, *arguments: str) -> str:
+        return self.git.line(*arguments, cwd=self.path)
+
+    def commit_of(self, name: str) -> str:
+        """Return the commit that a name stands for, empty if there is none."""
+        with contextlib.suppress(GitFailed):
+            return self.line("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        return ""
+
+    def tree_of(self, commit: str) -> str:
+        return self.line("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
+
+    def contains(self, tip: str, commit: str) -> bool:
+        """Return whether ``commit`` is in the history of ``tip``."""
+        said = self.git.run("merge-base", tip, commit, cwd=self.path, accept=(0, 1))
+        return said.decode().strip() == commit
+
+    def commit(self, tree: str, message: bytes, *parents: str, **who: str) -> str:
+        named = [part for parent in parents for part in ("-p", parent)]
+        git = self.git.having(**who)
+        made = git.run("commit-tree", tree, *named, "-F", "-", cwd=self.path, stdin=message)
+        return made.decode().strip()
+
+    def joined(self, ours: str, theirs: str) -> str:
+        """Return the tree of a merge. Raises MergeConflict."""
+        said = self.git.run(
+            "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z",
+            "--allow-unrelated-histories", ours, theirs,
+            cwd=self.path, accept=(0, 1),
+        )  # fmt: skip
+        tree, *files = [part.decode("utf-8", "backslashreplace") for part in said.split(b"\0")]
+        files = sorted({name for name in files if name})
+        if files:
+            shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+            raise MergeConflict(
+                f"Others changed the same lines of {shown}; send the card back to be brought up "
+                "to date.",
+                extra={"files": files[:CONFLICTS_NAMED]},
+            )
+        return tree.strip()
+
+    def three_way(self, tree: str, base: str, changed: str) -> str:
+        """Return ``tree`` with what changed from ``base`` to ``changed``. Raises MergeConflict."""
+        if tree == base:
+            return changed
+        # This git's merge-tree takes its base from history alone, so it gets one.
+        root = self.commit(base, b"base\n")
+        return self.joined(self.commit(tree, b"ours\n", root), self.commit(changed, b"x\n", root))
+
+    def fetch(self, source: str) -> None:
+        self.git.run(
+            "fetch", "--quiet", "--no-tags", "--", source, "+refs/heads/*:refs/heads/*",
+            cwd=self.path,
+            timeout_seconds=CLONE_SECONDS,
+        )  # fmt: skip
+
+
+@contextmanager
+def _alone(store: SnapshotStore) -> Iterator[None]:
+    """One merge of a board at a time on this host: bringing a folder along takes a moment."""
+    with open(store.path / "merging.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _clone(store: SnapshotStore, source: str) -> Iterator[_Clone]:
+    path = Path(settings.SNAPSHOTS_DIR).absolute() / f"merging.{uuid.uuid4().hex}"
+    plain = Git.with_settings_in(path.parent)
+    # What is on this machine is read in place, not copied.
+    shared = ["--shared"] if Path(source).is_dir() else []
+    try:
+        plain.run(
+            "clone", "--quiet", "--bare", *shared, "--no-tags", "--template=", "--",
+            source, str(path),
+            cwd=path.parent,
+            timeout_seconds=CLONE_SECONDS,
+        )  # fmt: skip
+        yield _Clone(path, store)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _made(clone: _Clone, work: Work, strategy: str, into: str, message: str) -> Pushed:
+    """Make the commits; nobody sees them yet."""
+    into = _checked(clone, into) or _shown_branch(clone)
+    tip = clone.commit_of(f"refs/heads/{into}")
+    if not tip and _any_branch(clone):
+        raise Invalid.field("into", f"the repository has no branch {into}.")
+    # Upstream may have rewritten its history since: then what it has now is built upon.
+    start = clone.commit_of(work.repository_commit) if work.repository_commit else ""
+    start = start or tip
+    files = clone.tree_of(work.commit)
+    if start:
+        files = clone.three_way(clone.tree_of(start), clone.tree_of(work.base), files)
+    at = f"{work.checkpoint.at:%Y-%m-%dT%H:%M:%SZ}"
+    who = {"GIT_AUTHOR_NAME": _name(work), "GIT_AUTHOR_DATE": at}
+    parents = [start] if start else []
+    own = clone.commit(files, work.message(), *parents, **who, GIT_COMMITTER_DATE=at)
+    if strategy == "branch":
+        return Pushed(work, strategy, "", own, own)
+    if not tip:
+        return Pushed(work, "fast_forward", into, own, own)
+    if clone.contains(tip, own):  # by an earlier call that was cut off
+        return Pushed(work, "fast_forward" if strategy == "auto" else strategy, into, own, tip)
+    if strategy == "fast_forward" and tip != start:
+        raise TransitionRefused(
+            f"{into} has moved on since {work.card.key} began; merge or squash instead."
+        )
+    if strategy in ("auto", "fast_forward") and tip == start:
+        return Pushed(work, "fast_forward", into, own, own)
+    tree = clone.joined(tip, own)
+    if tree == clone.tree_of(tip):
+        return Pushed(work, strategy, into, own, tip)  # all of it is there already
+    if strategy == "squash":
+        result = clone.commit(tree, work.message(message), tip, **who)
+    else:
+        text = message or f"Merge {work.branch}: {work.subject}"
+        result = clone.commit(tree, work.message(text), tip, own)
+    return Pushed(work, "merge" if strategy == "auto" else strategy, into, own, result)
+
+
+def _handed_over(clone: _Clone, source: str, made: Pushed, *, last: bool) -> bool:
+    """Push both branches, or neither; False if somebody was there first."""
+    specs = [f"+{made.own}:refs/heads/{made.work.branch}"]
+    if made.into:
+        specs.append(f"{made.commit}:refs/heads/{made.into}")
+    said = clone.git.run(
+        "push", "--porcelain", "--atomic", "--", source, *specs,
+        cwd=clone.path, timeout_seconds=CLONE_SECONDS, accept=(0, 1),
+    )  # fmt: skip
+    refused = [line.split("\t")[-1] for line in said.decode().splitlines() if line[:1] == "!"]
+    if not refused:
+        return True
+    if not last and any(word in line for word in _OVERTAKEN for line in refused):
+        return False
+    why = next((line for line in refused if "atomic" not in line), refused[0])
+    reason = why.partition("(")[2].rstrip(")") or why
+    if "Working directory" in reason or "uncommitted" in reason:
+        reason = f"{made.into} is checked out there with uncommitted changes; commit or stash them"
+    raise GitFailed(reason)
+
+
+def _checked(clone: _Clone, name: str) -> str:
+    """Return the branch name as git takes it. Raises Invalid."""
+    if not name:
+        return ""
+    try:
+        # Refuses "-", "..", control characters and what else no branch can be called.
+        clone.git.run("check-ref-format", f"refs/heads/{name}", cwd=clone.path)
+    except GitFailed:
+        raise Invalid.field("into", "is no name of a branch.") from None
+    return name
+
+
+def _shown_branch(clone: _Clone) -> str:
+    """Return the branch that the repository itself shows first."""
+    return clone.line("symbolic-ref", "--short", "HEAD")
+
+
+def _any_branch(clone: _Clone) -> bool:
+    return bool(clone.line("for-each-ref", "--count=1", "refs/heads"))
+
+
+def _name(work: Work) -> str:
+    """Return who did it, as an author's name can be written."""
+    worker = "".join(c for c in work.checkpoint.attempt.worker if c.isprintable() and c not in "<>")
+    return f"{worker.strip() or 'worker'} (Holdfast)"

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+from boards import cards, leases
+from boards.models import Card
+from checkpoints import merging
+from checkpoints.models import Merge
+from checkpoints.snapshots import store_of
+from checkpoints.workspaces import Workspace
+from events.models import Event
+from kernel.errors import Invalid, Stale, TransitionRefused
+from tests.factories import claimed, make_board, make_card, make_checkpoint, make_user, now_is
+from tests.repositories import git
+
+pytestmark = pytest.mark.django_db
+
+
+class Place:
+    """A repository, a board on it, and cards whose workers change files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.repository = root / "repository"
+        self.repository.mkdir()
+        git(self.repository, "init", "-q")
+        self.upstream("README.md", "hello\n", "Begin")
+        self.board = make_board(repository=str(self.repository))
+
+    def upstream(self, name: str, text: str, subject: str = "Work") -> str:
+        """Commit a file in the repository itself and return the commit."""
+        (self.repository / name).write_text(text)
+        git(self.repository, "add", "-A")
+        git(self.repository, "commit", "-q", "-m", subject)
+        return self.at("main")
+
+    def at(self, name: str) -> str:
+        return git(self.repository, "rev-parse", name)
+
+    def show(self, name: str) -> str:
+        return git(self.repository, "show", name)
+
+    def worked(self, files: dict[str, str | None], **fields: object) -> Card:
+        """Return a card in review whose worker wrote these files; None removes one."""
+        card = make_card(self.board, review_required=True, **fields)
+        attempt = claimed(card)
+        self.changes(attempt, files)
+        leases.complete(attempt.pk, "All of it is done.")
+        return now_is(card)
+
+    def changes(self, attempt, files: dict[str, str | None], summary: str = "Wrote it.") -> None:
+        with_files = Workspace.prepare(
+            self.root / "workspaces",
+            store_of(self.board.pk),
+            card_key=attempt.card.key,
+            attempt_number=attempt.number,
+            repository=str(self.repository),
+        )
+        for name, text in files.items():
+            path = with_files.tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink() if text is None else path.write_text(text)
+        taken = with_files.snapshot(summary)
+        with_files.close()
+        make_checkpoint(attempt, summary=summary, workspace=taken.as_json())
+
+
+@pytest.fixture
+def place(tmp_path, settings) -> Place:
+    settings.SNAPSHOTS_DIR = tmp_path / "snapshots"
+    return Place(tmp_path)
+
+
+def merged(card: Card, **how: object) -> Merge:
+    return merging.record(merging.push(card, **how), "user:ann")
+
+
+class TestMerge:
+    def test_an_untouched_branch_is_moved_forward_and_the_card_completed(self, place):
+        began = place.at("main")
+        card = place.worked({"src/app.py": "print(1)\n", "README.md": None}, title="Write the app")
+        merge = merged(card)
+        assert (merge.strategy, merge.into, merge.branch) == (
+            "fast_forward",
+            "main",
+            f"holdfast/{card.key}",
+        )
+        assert place.at("main") == place.at(merge.branch) == merge.commit
+        assert place.at("main^") == began
+        # The folder in which it is checked out came along.
+        assert (place.repository / "src/app.py").read_text() == "print(1)\n"
+        assert not (place.repository / "README.md").exists()
+        assert git(place.repository, "status", "--porcelain") == ""
+        told = git(place.repository, "log", "-1", "--format=%an%n%B")
+        assert told.startswith("ada (Holdfast)\nWrite the app (")
+        assert f"Holdfast-Card: {card.key}\nHoldfast-Checkpoint: C1" in told
+        assert now_is(card).state == "completed"
+        event = Event.objects.get(subject_id=card.pk, kind="card.merged")
+        assert event.data["commit"] == merge.commit
+
+    def test_work_of_others_is_joined(self, place):
+        card = place.worked({"app.py": "print(1)\n"})
+        tip = place.upstream("other.py", "2\n")
+        merge = merged(card)
+        assert merge.strategy == "merge"
+        assert git(place.repository, "rev-parse", "main^1") == tip
+        assert place.at("main^2") == place.at(merge.branch)
+        assert place.show("main:app.py") == "print(1)"
+        assert place.show("main:other.py") == "2"
+
+    def test_a_squash_leaves_one_commit_with_the_given_message(self, place):
+        card = place.worked({"app.py": "print(1)\n"})
+        tip = place.upstream("other.py", "2\n")
+        merged(card, strategy="squash", message="Add the app\n\nFor everybody.")
+        assert git(place.repository, "rev-list", "--parents", "-1", "main").split()[1:] == [tip]
+        assert place.show("main:app.py") == "print(1)"
+        assert git(place.repository, "log", "-1", "--format=%s") == "Add the app"
+
+    def test_fast_forward_alone_is_refused_where_others_were_there(self, place):
+        card = place.worked({"app.py": "print(1)\n"})
+        tip = place.upstream("other.py", "2\n")
+        with pytest.raises(TransitionRefused, match="moved on"):
+            merging.push(card, strategy="fast_forward")
+        assert place.at("main") == tip
+
+    def test_a_conflict_names_the_files_and_changes_nothing(self, place):
+        card = place.worked({"README.md": "ours\n", "fine.py": "1\n"})
+        tip = place.upstream("README.md", "theirs\n")
+        with pytest.raises(merging.MergeConflict) as refused:
+            merging.push(card)
+        assert refused.value.extra == {"files": ["README.md"]}
+        assert place.at("main") == tip
+        assert git(place.repository, "branch", "--list", "holdfast/*") == ""
+        assert now_is(card).state == "review"
+
+    def test_uncommitted_changes_of_a_person_are_never_touched(self, place):
+        card = place.worked({"README.md": "ours\n"})
+        (place.repository / "README.md").write_text("half a thought\n")
+        tip = place.at("main")
+        with pytest.raises(merging.MergeFailed, match="uncommitted changes"):
+            merging.push(card)
+        assert (place.repository / "README.md").read_text() == "half a thought\n"
+        assert place.at("main") == tip
+        assert git(place.repository, "branch", "--list", "holdfast/*") == ""
+
+    def test_the_branch_alone(self, place):
+        tip = place.at("main")
+        card = place.worked({"app.py": "print(1)\n"})
+        merge = merging.record(merging.push(card, strategy="branch"), "user:ann", approve=False)
+        assert (merge.into, place.at("main")) == ("", tip)
+        assert place.show(f"holdfast/{card.key}:app.py") == "print(1)"
+        assert now_is(card).state == "review"
+
+    def test_another_branch_and_one_that_is_not_there(self, place):
+        git(place.repository, "branch", "release")
+        card = place.worked({"app.py": "print(1)\n"})
+        assert merged(card, into="release").into == "release"
+        assert place.show("release:app.py") == "print(1)"
+        with pytest.raises(Invalid, match="no branch elsewhere"):
+            merging.push(now_is(card), into="elsewhere")
+        for odd in ("a..b", "-x", "a b", "x\ny", "a.lock"):
+            with pytest.raises(Invalid):
+                merging.push(now_is(card), into=odd)
+
+    def test_it_may_be_said_twice(self, place):
+        card = place.worked({"app.py": "print(1)\n"})
+        place.upstream("other.py", "2\n")
+        pushed = merging.push(card)  # and then the process was killed
+        again = merged(card)
+        assert place.at("main") == pushed.commit
+        assert git(place.repository, "rev-list", "--count", "main") == "4"
+        once_more = merged(now_is(card), strategy="squash")
+        assert place.at("main") == pushed.commit
+        assert now_is(card).state == "completed"
+        assert again.branch == once_more.branch
+
+    def test_a_large_file_that_snapshots_leave_out_stays(self, place, monkeypatch):
+        (place.repository / "large.bin").write_bytes(b"x" * 4096)
+        place.upstream("a.txt", "1\n")
+        monkeypatch.setattr("checkpoints.workspaces.MAX_FILE_BYTES", 2048)
+        card = place.worked({"app.py": "print(1)\n"})
+        merged(card)
+        assert place.show("main:app.py") == "print(1)"
+        assert len(place.show("main:large.bin")) == 4096
+
+    def test_a_repository_whose_history_was_rewritten(self, place):
+        card = place.worked({"app.py": "print(1)\n"})
+        git(place.repository, "commit", "-q", "--amend", "-m", "Begin otherwise")
+        git(place.repository, "reflog", "expire", "--expire=now", "--all")
+        git(place.repository, "gc", "-q", "--prune=now")
+        tip = place.at("main")
+        merged(card)
+        assert place.at("main^") == tip
+        assert place.show("main:app.py") == "print(1)"
+
+    def test_a_repository_without_a_commit(self, place, tmp_path):
+        place.repository = tmp_path / "empty"
+        place.repository.mkdir()
+        git(place.repository, "init", "-q", "--bare")
+        place.board = make_board(repository=str(place.repository))
+        card = place.worked({"app.py": "print(1)\n"})
+        assert merged(card).into == "main"
+        assert place.show("main:app.py") == "print(1)"
+
+    def test_only_what_was_looked_at(self, place):
+        card = place.worked({"app.py": "print(1)\n"})
+        cards.reject(card.pk, "user:ann", "Say two.")
+        attempt = claimed(now_is(card))
+        place.changes(attempt, {"app.py": "print(2)\n"})
+        with pytest.raises(TransitionRefused, match="running"):
+            merging.push(now_is(card))
+        leases.complete(attempt.pk, "Two.")
+        with pytest.raises(Stale):
+            merging.push(now_is(card), checkpoint=1)
+        merged(now_is(card), checkpoint=2)
+        assert place.show("main:app.py") == "print(2)"
+
+    def test_nothing_to_merge_is_said(self, place):
+        card = make_card(place.board, review_required=True)
+        leases.complete(claimed(card).pk, "Thought about it.")
+        with pytest.raises(TransitionRefused, match="has no files"):
+            merging.push(now_is(card))
+
+    def test_a_repository_that_is_gone_or_misnamed(self, place):
+        card = place.worked({"app.py": "print(1)\n"})
+        for odd, words in (("/nowhere/at/all", "did not take it"), ("elsewhere", "neither")):
+            card.board.repository = odd
+            with pytest.raises(merging.MergeFailed, match=words):
+                merging.push(card)
+        card.board.repository = ""
+        with pytest.raises(TransitionRefused, match="patch"):
+            merging.push(card)
+
+    def test_no_hook_and_no_command_of_the_repository_runs(self, place, tmp_path):
+        ran = tmp_path / "ran"
+        for hook in ("pre-receive", "update", "post-receive", "post-update", "push-to-checkout"):
+            path = place.repository / ".git/hooks" / hook
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"#!/bin/sh\ntouch {ran}\nexit 1\n")
+            path.chmod(0o755)
+        card = place.worked({"app.py": "1\n", ".gitattributes": "* filter=evil merge=evil\n"})
+        place.upstream("other.py", "2\n")
+        merged(card)
+        assert not ran.exists()
+
+    def test_somebody_else_pushes_in_between(self, place, monkeypatch):
+        card = place.worked({"app.py": "print(1)\n"})
+        made, told = merging._made, []
+
+        def overtaken(*args):
+            pushed = made(*args)
+            if not told:
+                told.append(place.upstream("other.py", "2\n"))
+            return pushed
+
+        monkeypatch.setattr(merging, "_made", overtaken)
+        merged(card)
+        assert place.show("main:app.py") == "print(1)"
+        assert place.show("main:other.py") == "2"
+
+
+def test_the_patch_gives_the_same_files(place, tmp_path):
+    (place.repository / "image.bin").write_bytes(bytes(range(256)))
+    place.upstream("old.txt", "old\n")
+    card = place.worked({"app.py": "print('ü')\n", "old.txt": None, "README.md": "bye\n"})
+    text = merging.patch(merging.work_of(card))
+    elsewhere = tmp_path / "elsewhere"
+    subprocess.run(["git", "clone", "-q", str(place.repository), str(elsewhere)], check=True)
+    (tmp_path / "it.patch").write_bytes(text)
+    git(elsewhere, "am", "-q", str(tmp_path / "it.patch"))
+    merged(card)
+    assert git(elsewhere, "rev-parse", "HEAD^{tree}") == place.at("main^{tree}")
+    assert git(elsewhere, "log", "-1", "--format=%an").startswith("ada")
+
+
+class TestDoor:
+    @pytest.fixture
+    def ann(self, place) -> Client:
+        from boards.models import Membership
+        from kernel.access import Role
+
+        client = Client()
+        self.user = make_user()
+        Membership.objects.create(board=place.board, user=self.user, role=Role.MEMBER)
+        client.force_login(self.user)
+        return client
+
+    def post(self, client: Client, card: Card, body: dict, **headers: str):
+        return client.post(
+            f"/api/v1/cards/{card.key}/merge",
+            body,
+            content_type="application/json",
+            headers=headers,
+        )
+
+    def test_a_person_merges_and_the_card_is_completed(self, place, ann):
+        card = place.worked({"app.py": "print(1)\n"})
+        first = self.post(ann, card, {"checkpoint": 1}, **{"Idempotency-Key": "one"})
+        assert first.status_code == 200, first.content
+        body = first.json()
+        assert (body["into"], body["commit"]) == ("main", place.at("main"))
+        assert body["card"]["state"] == "completed"
+        tip = place.upstream("other.py", "2\n")
+        again = self.post(ann, card, {"checkpoint": 1}, **{"Idempotency-Key": "one"})
+        assert again.headers["Idempotent-Replay"] == "true"
+        assert again.json() == body
+        other = self.post(ann, card, {"strategy": "squash"}, **{"Idempotency-Key": "one"})
+        assert other.status_code == 422
+        assert other.json()["code"] == "idempotency_key_reused"
+        assert place.at("main") == tip
+
+    def test_a_conflict_over_the_door(self, place, ann):
+        card = place.worked({"README.md": "ours\n"})
+        place.upstream("README.md", "theirs\n")
+        answer = self.post(ann, card, {})
+        assert (answer.status_code, answer.json()["code"]) == (409, "merge_conflict")
+        assert answer.json()["files"] == ["README.md"]
+
+    def test_what_is_refused(self, place, ann):
+        card = place.worked({"app.py": "print(1)\n"})
+        for body, code in (
+            ({"strategy": "rebase"}, 422),
+            ({"into": "a..b"}, 422),
+            ({"checkpoint": 7}, 412),
+            ({"checkpoint": 0}, 422),
+            ({"force": True}, 422),
+        ):
+            assert self.post(ann, card, body).status_code == code, body
+        assert Merge.objects.count() == 0
+
+    def test_the_patch_is_a_download(self, place, ann):
+        card = place.worked({"app.py": "print(1)\n"})
+        answer = ann.get(f"/api/v1/cards/{card.key}/patch")
+        assert answer.status_code == 200
+        assert b"+print(1)" in answer.content
+        assert f"{card.key}.patch" in answer.headers["Content-Disposition"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_cards_merged_at_once_are_both_there(place):
+    both = [place.worked({f"{n}.py": f"{n}\n"}) for n in range(2)]
+    faults: list[Exception] = []
+
+    def go(card: Card) -> None:
+        try:
+            merging.push(card)
+        except Exception as error:  # shown below
+            faults.append(error)
+
+    threads = [threading.Thread(target=go, args=(card,)) for card in both]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not faults
+    assert [place.show(f"main:{n}.py") for n in range(2)] == ["0", "1"]
