@@ -1,8 +1,8 @@
-"""Going back: a card's checkpoints compared, and the card rewound to one or forked from one."""
+"""Going back and on: checkpoints compared, a card rewound, forked, or its files merged."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -136,4 +136,37 @@ def fork(
         say(one_line(f"Made {one['key']}: {one['title']}"))
 
 
-COMMANDS = (checkpoints, diff, rewind, fork)
+@click.command()
+@card_argument
+@click.option(
+    "--output", type=click.File("wb", lazy=True), default="-", help="Standard output unless told."
+)
+def patch(card: str, output: IO[bytes]) -> None:
+    """Write all that the card changed as one patch, for `git am` or `git apply`."""
+    with connect() as client:
+        output.write(client.request("GET", f"/cards/{segment(card)}/patch").content)
+
+
+@click.command()
+@card_argument
+@click.option(
+    "--strategy",
+    type=click.Choice(["auto", "fast_forward", "merge", "squash", "branch"]),
+    default="auto",
+    show_default=True,
+)
+@click.option("--into", metavar="BRANCH", help="The one the repository shows unless told.")
+@click.option("--message", type=PROSE, help="Of the commit that merges or squashes.")
+@json_option
+def merge(card: str, strategy: str, into: str | None, message: str | None, as_json: bool) -> None:
+    """Merge a card's files into the board's repository and approve it; for people."""
+    body = {"strategy": strategy, "into": into or "", "message": message or ""}
+    with connect() as client:
+        made = client.post(f"/cards/{segment(card)}/merge", body)
+    if as_json:
+        print_json(made)
+    else:
+        say(one_line(f"{card}: {made['into'] or made['branch']} is at {made['commit'][:12]}."))
+
+
+COMMANDS = (checkpoints, diff, rewind, fork, patch, merge)

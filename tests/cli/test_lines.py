@@ -41,3 +41,9 @@ def test_a_card_is_rewound_and_forked(desk: Desk) -> None:
     (one,) = desk.json("card", "fork", key, "2", "--title", "Other", "--approach", "slowly")
     assert (one["title"], one["race"]) == ("Other", None)
     assert "no checkpoint 9" in desk("card", "rewind", key, "9", status=4).output
+
+
+def test_what_a_card_changed_is_for_people_to_merge(desk: Desk) -> None:
+    key = walked(desk)
+    assert "has no files" in desk("card", "patch", key, status=4).output
+    assert "Only a person may merge" in desk("card", "merge", key, status=7).output
