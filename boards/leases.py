@@ -132,7 +132,7 @@ _EXPIRES = {
 }
 _COUNTERS = ("step_number", "checkpoint_number", "steps_recorded", "steps_done", "follow_ups")
 _USAGE = ("input_tokens", "output_tokens", "cost_usd")
-_NOTES = ("note", "percent", "approach", "differs", "messages_seen")
+_NOTES = ("note", "percent", "approach", "differs", "messages_seen", *Attempt.FACTS)
 
 
 def hold(
@@ -402,19 +402,19 @@ def _begin(
 
 
 def _carried(card: Card) -> dict[str, Any]:
-    """Return the numbers the card's next attempt goes on from."""
+    """Return the numbers that the card's next attempt goes on from, and the facts that hold."""
     if card.carried is not None:
         return dict(card.carried)
     names = ("step_number", "checkpoint_number", "steps_recorded")
     last = card.attempts.filter(number=card.fence).values(
-        *names, "checkpoints_before", "resumed_from"
+        *names, *Attempt.FACTS, "checkpoints_before", "resumed_from"
     )
     if not last:
         return {**dict.fromkeys(names, 0), "resumed_from": None}
     (left,) = last
     saved = left["checkpoint_number"] > left["checkpoints_before"]
     return {
-        **{name: left[name] for name in names},
+        **{name: left[name] for name in (*names, *Attempt.FACTS)},
         "resumed_from": left["checkpoint_number"] if saved else left["resumed_from"],
     }
 

@@ -355,6 +355,11 @@ class Attempt(models.Model):
     steps_recorded = models.PositiveIntegerField(default=0)  # succeeded, on the card's line
     steps_done = models.PositiveIntegerField(default=0)  # finished by this attempt
     follow_ups = models.PositiveIntegerField(default=0)
+    # What the newest checkpoint says of tests and files; None where it says nothing.
+    tests_passed = models.PositiveIntegerField(null=True, blank=True)
+    tests_failed = models.PositiveIntegerField(null=True, blank=True)
+    additions = models.PositiveIntegerField(null=True, blank=True)
+    deletions = models.PositiveIntegerField(null=True, blank=True)
     resumed_from = models.PositiveIntegerField(null=True, blank=True)  # checkpoint number
     checkpoints_before = models.PositiveIntegerField(default=0)  # newest number when it began
     messages_seen = models.BigIntegerField(default=0)
@@ -396,6 +401,9 @@ class Attempt(models.Model):
                 fields=["board", "worker"], condition=Q(status="running"), name="attempt_live_of"
             ),
         ]
+
+    #: What the board shows of the newest checkpoint.
+    FACTS = ("tests_passed", "tests_failed", "additions", "deletions")
 
     def __str__(self) -> str:
         return f"attempt {self.number}"

@@ -22,7 +22,7 @@ from django.db.models import F, Max, UUIDField, Value
 
 from boards import cards, leases
 from boards.models import Attempt, Card, Column, Message
-from checkpoints import differences
+from checkpoints import differences, recovery
 from checkpoints.models import Checkpoint, Line, Step, StepQuerySet
 from kernel.errors import Invalid, NotFound, TransitionRefused
 from kernel.ids import uuid7
@@ -189,6 +189,7 @@ def _open(
         "checkpoint_number": checkpoints_before,
         "steps_recorded": inherited,
         "resumed_from": point.number,
+        **recovery.facts({"tests": point.tests, "workspace": point.workspace}),
     }
     card.save(update_fields=["line", "carried"])
 

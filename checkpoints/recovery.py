@@ -32,7 +32,7 @@ def save(attempt_id: UUID, content: Mapping[str, Any]) -> tuple[Checkpoint, bool
     content is a StepConflict.
     """
     with transition():
-        held = leases.hold(attempt_id, add={"checkpoint_number": 1})
+        held = leases.hold(attempt_id, add={"checkpoint_number": 1}, notes=facts(content))
         key = content.get("key") or ""
         if key:
             twin = Checkpoint.objects.filter(card_id=held.card_id, line=held.line, key=key).first()
@@ -40,6 +40,7 @@ def save(attempt_id: UUID, content: Mapping[str, Any]) -> tuple[Checkpoint, bool
                 Attempt.objects.filter(pk=attempt_id).update(
                     checkpoint_number=held.checkpoint_number - 1
                 )
+                restate(held)
                 if _content(twin) != _normal(content):
                     raise StepConflict(
                         f"Checkpoint {key} was saved with other content; the first one stands."
@@ -56,6 +57,28 @@ def save(attempt_id: UUID, content: Mapping[str, Any]) -> tuple[Checkpoint, bool
             summary=saved.summary[:300],
         )
     return saved, True
+
+
+def facts(content: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return what the attempt's row keeps of a checkpoint, so that a board needn't look for it."""
+    content = content or {}
+    tests, workspace = content.get("tests"), content.get("workspace")
+    found: dict[str, int] = {}
+    if tests:
+        found["tests_passed"] = tests.get("passed") or 0
+        found["tests_failed"] = tests.get("failed") or 0
+    if workspace:
+        found["additions"] = workspace.get("additions") or 0
+        found["deletions"] = workspace.get("deletions") or 0
+    return found
+
+
+def restate(held: leases.Hold) -> None:
+    """Make the attempt's row say again what the newest checkpoint says."""
+    newest = head(held.card_id, held.line)
+    said = facts({"tests": newest.tests, "workspace": newest.workspace}) if newest else {}
+    if said:
+        Attempt.objects.filter(pk=held.attempt_id).update(**said)
 
 
 def insert(held: leases.Hold, content: Mapping[str, Any], *, after_step: int) -> Checkpoint:

@@ -108,12 +108,13 @@ def finish(
     digest = sha256(canonical([status, result, error]))
     add = _counted(status, checkpoint)
     with transition():
-        held = leases.hold(attempt_id, add=add, usage=spent)
+        held = leases.hold(attempt_id, add=add, usage=spent, notes=recovery.facts(checkpoint))
         step = Step.objects.on_line(held.card_id, held.line).filter(key=key).first()
         if step is None:
             raise NotFound(f"Step {key} was not begun; begin it first.")
         if step.status != Status.STARTED:
             _take_back(held, add, spent)
+            recovery.restate(held)
             return _finished_before(held, step, digest)
         if step.attempt_id != attempt_id:
             raise NotFound(f"Step {key} was begun by another attempt; begin it again first.")
@@ -155,7 +156,7 @@ def record(
     }
     add = {"step_number": 1, **_counted(status, checkpoint)}
     with transition():
-        held = leases.hold(attempt_id, add=add, usage=spent)
+        held = leases.hold(attempt_id, add=add, usage=spent, notes=recovery.facts(checkpoint))
         step = _insert(held, key, **asked, **outcome)
         if step is None:
             step = Step.objects.on_line(held.card_id, held.line).get(key=key)
@@ -164,6 +165,7 @@ def record(
             mine = step.attempt_id == attempt_id
             if step.status == Status.SUCCEEDED or (mine and step.status == Status.FAILED):
                 _take_back(held, add, spent)
+                recovery.restate(held)
                 return _finished_before(held, step, digest)
             if mine:  # begun before, finished now
                 _take_back(held, {"step_number": 1})

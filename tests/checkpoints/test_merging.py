@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from boards import cards, leases
@@ -351,6 +352,8 @@ def test_two_cards_merged_at_once_are_both_there(place):
             merging.push(card)
         except Exception as error:  # shown below
             faults.append(error)
+        finally:
+            connection.close()
 
     threads = [threading.Thread(target=go, args=(card,)) for card in both]
     [t.start() for t in threads]

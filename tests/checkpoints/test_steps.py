@@ -8,11 +8,11 @@ from django.test.utils import CaptureQueriesContext
 
 from boards import leases
 from boards.models import Card
-from checkpoints import steps
+from checkpoints import lines, steps
 from checkpoints.models import Checkpoint, Step
 from events.models import Event
 from kernel.errors import Invalid, NotFound, StepConflict
-from tests.factories import claimed, make_card, make_step, now_is
+from tests.factories import claimed, make_card, make_checkpoint, make_step, now_is
 
 pytestmark = pytest.mark.django_db
 
@@ -267,3 +267,45 @@ def test_steps_of_two_cards_have_nothing_to_do_with_each_other(attempt):
     other = claimed(make_card())
     make_step(attempt, "build", result=1)
     assert steps.record(other.pk, "build", "succeeded", result=2).step.number == 1
+
+
+class TestFacts:
+    """What the newest checkpoint says of tests and files stands on the attempt's own row."""
+
+    SAID = {
+        "summary": "half way",
+        "tests": {"passed": 5, "failed": 1, "failing": ["test_round"]},
+        "workspace": {"commit": "c" * 40, "additions": 128, "deletions": 9},
+    }
+
+    @staticmethod
+    def of(attempt):
+        row = now_is(attempt)
+        return row.tests_passed, row.tests_failed, row.additions, row.deletions
+
+    def test_a_checkpoint_with_a_step_or_alone_sets_them(self, attempt):
+        assert self.of(attempt) == (None, None, None, None)
+        steps.record(attempt.pk, "a", "succeeded", checkpoint=self.SAID)
+        assert self.of(attempt) == (5, 1, 128, 9)
+        steps.begin(attempt.pk, "b")
+        steps.finish(attempt.pk, "b", "succeeded", checkpoint={**self.SAID, "tests": {"passed": 6}})
+        assert self.of(attempt) == (6, 0, 128, 9)
+        make_checkpoint(attempt, workspace={"additions": 130})
+        assert self.of(attempt) == (6, 0, 130, 0)
+
+    def test_an_old_finish_that_comes_again_does_not_bring_its_facts_back(self, attempt):
+        steps.record(attempt.pk, "a", "succeeded", checkpoint=self.SAID)
+        newer = {**self.SAID, "tests": {"passed": 6}}
+        steps.record(attempt.pk, "b", "succeeded", checkpoint=newer)
+        assert steps.record(attempt.pk, "a", "succeeded", checkpoint=self.SAID).replay
+        assert self.of(attempt) == (6, 0, 128, 9)
+
+    def test_the_next_attempt_begins_with_them(self, attempt):
+        steps.record(attempt.pk, "a", "succeeded", checkpoint=self.SAID)
+        assert self.of(next_attempt(attempt)) == (5, 1, 128, 9)
+
+    def test_a_rewind_brings_those_of_its_checkpoint(self, attempt):
+        steps.record(attempt.pk, "a", "succeeded", checkpoint=self.SAID)
+        steps.record(attempt.pk, "b", "succeeded", checkpoint={**self.SAID, "tests": {"passed": 6}})
+        card = lines.rewind(attempt.card_id, 1, "user:ann")
+        assert self.of(claimed(card)) == (5, 1, 128, 9)
