@@ -38,6 +38,7 @@ MAX_DOCUMENT_BYTES = 1024 * 1024
 MAX_YAML_DEPTH = 10
 MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS = 1, 21_600, 600
 MAX_RETRIES = 10
+MAX_CRITERION = 32_767
 MAX_REPORTED_ERRORS = 50
 
 KEY = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
@@ -56,12 +57,16 @@ _STEP_FIELDS = (
     "allow_failure",
     "junit",
     "artifacts",
+    "criterion",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command of a workflow and the terms it runs under. ``env`` includes the workflow's."""
+    """One command of a workflow and the terms it runs under. ``env`` includes the workflow's.
+
+    ``criterion`` is the number of the goal's criterion that the command is a check of.
+    """
 
     key: str
     run: str
@@ -73,6 +78,7 @@ class Step:
     allow_failure: bool
     junit: str | None
     artifacts: tuple[str, ...]
+    criterion: int | None = None
 
     def as_input(self) -> dict[str, Any]:
         """Return what decides the step's outcome, for the record of the step's input."""
@@ -118,6 +124,7 @@ def canonical(workflow: Workflow) -> dict[str, Any]:
                 "allow_failure": step.allow_failure,
                 "junit": step.junit,
                 "artifacts": list(step.artifacts),
+                **({"criterion": step.criterion} if step.criterion else {}),
             }
             for step in workflow.steps
         ],
@@ -191,6 +198,9 @@ class _Reader:
             self.refuse(f"{path}.allow_failure", "must be true or false, without quotes.")
         junit = self.path(item.get("junit"), f"{path}.junit", "a report file")
         artifacts = self.artifacts(item.get("artifacts"), f"{path}.artifacts")
+        criterion = None
+        if item.get("criterion") is not None:
+            criterion = self.integer(item["criterion"], f"{path}.criterion", 1, MAX_CRITERION, 1)
         if key is None or run is None:
             return None
         return Step(
@@ -204,6 +214,7 @@ class _Reader:
             allow_failure=allow_failure is True,
             junit=junit,
             artifacts=artifacts,
+            criterion=criterion,
         )
 
     def unknown(self, item: Mapping[Any, Any], known: tuple[str, ...], prefix: str) -> None:

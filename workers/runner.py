@@ -33,6 +33,7 @@ from checkpoints import recovery, steps
 from checkpoints.models import Step as StepRow
 from checkpoints.snapshots import Snapshot, store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
+from goals.models import Criterion
 from kernel.errors import Invalid, LeaseLost
 from workers import junit, products
 from workers.executors.shell import (
@@ -62,6 +63,7 @@ OUTPUT_CAP_CHARS = 8 * 1024 * 1024
 TAIL_CHARS = 4000
 LESSON_LINES = 15
 LESSON_CHARS = 1500
+EVIDENCE_CHARS = 2000
 
 
 class Outcome(StrEnum):
@@ -128,6 +130,7 @@ class _Slice:
                     "them in the board's settings; then retry the card."
                 )
             workflow = workflows.parse(self.card.workflow)
+            self._check_criteria(workflow)
             workspace = self._prepare(workflow)
             self._run_steps(workflow, workspace)
         except Invalid as error:
@@ -144,14 +147,17 @@ class _Slice:
             if workspace is not None:
                 # Before the lease ends: the next attempt takes the folder over.
                 workspace.close()
-        return self._complete()
+        return self._complete(workflow)
 
     # What ends the attempt. Each may be repeated, so each may wait out an outage.
 
-    def _complete(self) -> Outcome:
+    def _complete(self, workflow: Workflow) -> Outcome:
         summary = f"All {self.total} steps of the workflow are done."
         result = {"steps": self.total}
-        self._write(lambda: leases.complete(self.attempt.pk, summary, result=result))
+        evidence = self._evidence(workflow)
+        self._write(
+            lambda: leases.complete(self.attempt.pk, summary, result=result, evidence=evidence)
+        )
         return Outcome.COMPLETED
 
     def _fail(self, error: str, lesson: str) -> Outcome:
@@ -171,6 +177,27 @@ class _Slice:
     def _write(self, call: Callable[[], T]) -> T:
         self.watch.check()
         return patiently(call, OUTAGE_SECONDS)
+
+    # The goal's criteria that steps are checks of.
+
+    def _check_criteria(self, workflow: Workflow) -> None:
+        """Pass if the goal has every criterion that a step names. Raises Invalid."""
+        goal = self.card.goal_id
+        there = Criterion.objects.filter(goal=goal, retired_at=None) if goal else None
+        numbers = set(there.values_list("number", flat=True)) if there is not None else set()
+        for n, step in enumerate(workflow.steps):
+            if step.criterion is not None and step.criterion not in numbers:
+                lacks = "its goal has none of that number" if goal else "the card has no goal"
+                raise Invalid(
+                    f"steps[{n}].criterion: step {step.key} checks criterion {step.criterion},"
+                    f" but {lacks}."
+                )
+
+    def _evidence(self, workflow: Workflow) -> list[dict[str, Any]]:
+        """Return what the checks showed, whichever attempt ran them."""
+        checks = [step for step in workflow.steps if step.criterion is not None]
+        recorded = steps.recorded(self.card.pk, self.attempt.line) if checks else {}
+        return [_shown(step, recorded[step.key]) for step in checks]
 
     # The workspace.
 
@@ -427,6 +454,21 @@ def _is_over(row: StepRow | None) -> bool:
         return True
     allowed = isinstance(row.result, dict) and row.result.get("allowed_failure") is True
     return row.status == StepRow.Status.FAILED and allowed
+
+
+def _shown(step: Step, row: StepRow) -> dict[str, Any]:
+    """Return a check's outcome as evidence: how it ended and the end of what it printed."""
+    result = row.result if isinstance(row.result, dict) else {}
+    took = result.get("duration_seconds")
+    how = "passed" if row.status == StepRow.Status.SUCCEEDED else "failed"
+    said = f"`{row.input['run']}` {how}" if isinstance(row.input, dict) else f"{step.key} {how}"
+    detail = f"{said} in {took} s (step {step.key}, attempt {row.attempt.number})."
+    tail = str((result.get("output") or {}).get("tail") or "").strip()[-EVIDENCE_CHARS:]
+    return {
+        "criterion": step.criterion,
+        "met": row.status == StepRow.Status.SUCCEEDED,
+        "detail": f"{detail}\n\n{tail}" if tail else detail,
+    }
 
 
 def _settled(folder: Path) -> bool:

@@ -96,6 +96,8 @@ def test_the_canonical_form_reads_back_as_itself_and_has_a_stable_digest() -> No
         ({"retries": -1}, "steps[0].retries"),
         ({"allow_failure": "yes"}, "steps[0].allow_failure"),
         ({"allow_failure": 1}, "steps[0].allow_failure"),
+        ({"criterion": 0}, "steps[0].criterion"),
+        ({"criterion": "tests pass"}, "steps[0].criterion"),
         ({"cwd": "/etc"}, "steps[0].cwd"),
         ({"cwd": "a/../../b"}, "steps[0].cwd"),
         ({"cwd": "~root"}, "steps[0].cwd"),

@@ -25,8 +25,10 @@ from checkpoints import differences, lines, recovery, steps
 from checkpoints.models import Artifact, Checkpoint, LogChunk, Step
 from checkpoints.snapshots import store_of
 from events.models import Event
+from goals.models import Evidence
 from kernel.access import SYSTEM
 from kernel.errors import LeaseLost
+from tests.factories import make_goal
 from tests.processes import carrying, odd_sleep
 from tests.repositories import git
 from workers import hygiene, presence, runner, stopping, tasks
@@ -318,6 +320,42 @@ def test_a_step_that_may_fail_is_over_all_the_same(bench: Bench) -> None:
     (bench.effects / "gate").touch()
     assert bench.run(card) == Outcome.COMPLETED
     assert bench.count("lint") == 1
+
+
+def test_checks_become_evidence_on_the_goal(bench: Bench) -> None:
+    goal = make_goal(bench.board, criteria=["It compiles", "It is tested", "It is fast"])
+    card = bench.card(
+        {"key": "test", "run": f"echo 3 passed; {bench.mark('test')}", "criterion": 2},
+        f"test -e {bench.effects / 'gate'}",
+        {"key": "fast", "run": "echo 9 s; exit 1", "criterion": 3, "allow_failure": True},
+        goal=goal,
+    )
+    assert bench.run(card) == Outcome.FAILED
+    assert Evidence.objects.count() == 0
+    (bench.effects / "gate").touch()
+    assert bench.run(card) == Outcome.COMPLETED
+    assert bench.count("test") == 1
+    tested, fast = Evidence.objects.order_by("criterion__number")
+    assert (tested.criterion.text, tested.met, tested.card_id) == ("It is tested", True, card.pk)
+    assert tested.detail.endswith("3 passed")
+    assert "passed in" in tested.detail
+    assert "(step test, attempt 1)" in tested.detail
+    assert (fast.met, fast.criterion.met) == (False, False)
+    assert list(goal.criteria.order_by("number").values_list("met", flat=True)) == [
+        None,
+        True,
+        False,
+    ]
+
+
+def test_a_check_of_what_the_goal_does_not_ask_for_is_refused_first(bench: Bench) -> None:
+    step = {"key": "test", "run": bench.mark("test"), "criterion": 2}
+    goal = make_goal(bench.board, criteria=["It compiles"])
+    for of, words in ((None, "no goal"), (goal, "none of that number")):
+        card = bench.card(step, goal=of)
+        assert bench.run(card) == Outcome.BLOCKED
+        assert words in card.blocked_reason
+    assert bench.count("test") == 0
 
 
 def test_a_step_past_its_timeout_fails_and_says_so(bench: Bench) -> None:
