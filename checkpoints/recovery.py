@@ -54,6 +54,7 @@ def save(attempt_id: UUID, content: Mapping[str, Any]) -> tuple[Checkpoint, bool
             actor=held.actor,
             attempt=held.number,
             checkpoint=saved.number,
+            digest=saved.digest,
             summary=saved.summary[:300],
         )
     return saved, True

@@ -295,7 +295,7 @@ def _note(held: leases.Hold, kind: str, step: Step, saved: Checkpoint | None = N
     if step.in_doubt:
         data["in_doubt"] = True
     if saved is not None:
-        data["checkpoint"] = saved.number
+        data["checkpoint"], data["digest"] = saved.number, saved.digest
     if step.finished_at and (step.input_tokens or step.output_tokens or step.cost_usd):
         data["usage"] = {
             "model": step.model,

@@ -12,6 +12,7 @@ from checkpoints import lines, merging
 from checkpoints.differences import Difference
 from checkpoints.models import Briefing, Checkpoint, Merge, Step
 from checkpoints.snapshots import FileChange
+from checkpoints.verifying import Fault, Verdict
 from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
 from goals.api.contracts import DecisionIn, DiscoveryIn
 
@@ -259,3 +260,19 @@ class MergeOut(serializers.ModelSerializer[Merge]):
     @extend_schema_field(CardOut)
     def get_card(self, merge: Merge) -> dict[str, Any]:
         return card_out(merge.card)
+
+
+class FaultOut(serializers.Serializer[Fault]):
+    checkpoint = serializers.IntegerField(allow_null=True)
+    problem = serializers.CharField()
+
+
+class VerdictOut(serializers.Serializer[Verdict]):
+    card = serializers.CharField(source="card.key")
+    intact = serializers.BooleanField()
+    head = serializers.CharField()
+    checkpoints = serializers.IntegerField()
+    workspaces = serializers.IntegerField()
+    elsewhere = serializers.IntegerField()
+    artifacts = serializers.IntegerField()
+    faults = FaultOut(many=True)

@@ -20,6 +20,7 @@ urlpatterns = [
     path("cards/<str:card>/rewind", views.RewindView.as_view(), name="card-rewind"),
     path("cards/<str:card>/fork", views.ForkView.as_view(), name="card-fork"),
     path("cards/<str:card>/merge", views.MergeView.as_view(), name="card-merge"),
+    path("cards/<str:card>/verify", views.VerifyView.as_view(), name="card-verify"),
     path("cards/<str:card>/patch", views.PatchView.as_view(), name="card-patch"),
     path("cards/<str:card>/briefing", views.BriefingView.as_view(), name="card-briefing"),
     path(

@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from boards import lookup
 from boards.api.contracts import CardOut, card_out
 from boards.api.views import LIST
-from checkpoints import artifacts, briefing, differences, lines, merging
+from checkpoints import artifacts, briefing, differences, lines, merging, verifying
 from checkpoints.api import contracts as c
 from checkpoints.models import Checkpoint, Step
 from events.endpoint import Endpoint, listed, page
@@ -150,6 +150,25 @@ class MergeView(Endpoint):
             return Answer(200, c.MergeOut(merge).data)
 
         return self.answer(effect, prepare=prepare, current=lambda: card_out(found))
+
+
+class VerifyView(Endpoint):
+    """Whether a card's checkpoints, their files and artifacts are what was written."""
+
+    @extend_schema(
+        operation_id="verify_card",
+        parameters=[
+            OpenApiParameter("digest", str, description="Of a checkpoint, noted down earlier.")
+        ],
+        responses=c.VerdictOut,
+    )
+    def get(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card)
+        expected = request.query_params.get("digest", "")
+        if expected and not re.fullmatch(r"[0-9a-f]{64}", expected):
+            raise Invalid.field("digest", "must be 64 hexadecimal digits.")
+        verdict = verifying.verify(found, expected=expected)
+        return self.respond(Answer(200, c.VerdictOut(verdict).data))
 
 
 class PatchView(Endpoint):

@@ -27,6 +27,7 @@ COMMANDS = {
         "watch": "watch:watch",
         "import": "transfer:import_",
         "export": "transfer:export",
+        "verify": "lines:verify",
     },
     "Work": {
         "claim": "working:claim",

@@ -6,7 +6,8 @@ from typing import IO, Any
 
 import click
 
-from holdfast.cli.options import PROSE, card_argument, json_option
+from holdfast.cli.exits import Exit
+from holdfast.cli.options import PROSE, board_option, card_argument, json_option
 from holdfast.cli.places import connect
 from holdfast.cli.printing import (
     ago,
@@ -167,6 +168,45 @@ def merge(card: str, strategy: str, into: str | None, message: str | None, as_js
         print_json(made)
     else:
         say(one_line(f"{card}: {made['into'] or made['branch']} is at {made['commit'][:12]}."))
+
+
+@click.command()
+@click.argument("cards", metavar="CARD...", nargs=-1)
+@board_option
+@click.option("--digest", metavar="SHA256", help="One noted down earlier; of a single CARD.")
+@json_option
+def verify(cards: tuple[str, ...], board: str | None, digest: str | None, as_json: bool) -> None:
+    """Prove that histories are what was written: of the CARDs, or of all on the board.
+
+    Ends with status 1 where one is not.
+    """
+    if digest and len(cards) != 1:
+        raise click.UsageError("--digest is for a single CARD.")
+    if not cards and not board:
+        raise click.UsageError("Name a CARD, or a board with --board.")
+    query: dict[str, Any] = {"digest": digest} if digest else {}
+    verdicts = []
+    with connect() as client:
+        names = cards or [c["key"] for c in client.pages("/cards", board=board)]
+        for name in names:
+            verdict = client.get(f"/cards/{segment(name)}/verify", **query)
+            verdicts.append(verdict)
+            if not as_json:
+                _tell(verdict)
+    if as_json:
+        print_json(verdicts)
+    if not all(verdict["intact"] for verdict in verdicts):
+        click.get_current_context().exit(Exit.ERROR)
+
+
+def _tell(verdict: JSON) -> None:
+    counted = f"{verdict['checkpoints']} checkpoints, {verdict['workspaces']} with files"
+    if verdict["intact"]:
+        say(one_line(f"{verdict['card']} is intact: {counted}; head {verdict['head'] or 'none'}"))
+        return
+    for fault in verdict["faults"]:
+        where = f"C{fault['checkpoint']} " if fault["checkpoint"] else ""
+        say(one_line(f"{verdict['card']}: {where}{fault['problem']}"))
 
 
 COMMANDS = (checkpoints, diff, rewind, fork, patch, merge)

@@ -47,3 +47,13 @@ def test_what_a_card_changed_is_for_people_to_merge(desk: Desk) -> None:
     key = walked(desk)
     assert "has no files" in desk("card", "patch", key, status=4).output
     assert "Only a person may merge" in desk("card", "merge", key, status=7).output
+
+
+def test_a_history_is_proved_to_be_what_was_written(desk: Desk) -> None:
+    key = walked(desk)
+    (verdict,) = desk.json("verify", key)
+    assert (verdict["intact"], verdict["checkpoints"]) == (True, 3)
+    assert "is intact: 3 checkpoints" in desk("verify", key, "--digest", verdict["head"]).stdout
+    wrong = desk("verify", key, "--digest", "0" * 64, status=1)
+    assert "No checkpoint has the digest 000" in wrong.stdout
+    assert "Name a CARD" in desk("verify", status=2).output
