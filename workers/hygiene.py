@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, connection
@@ -43,8 +45,29 @@ def _tidy_and_close() -> None:
         connection.close()
 
 
+def _unneeded(root: Path, names: list[str]) -> list[tuple[str, UUID]]:
+    """Return the cards, each with its board, whose workspaces may go, the oldest first."""
+    horizon = timezone.now() - KEEP
+    done = Card.objects.filter(
+        key__in=names,
+        state__in=[Card.State.COMPLETED, Card.State.CANCELLED],
+        state_since__lt=horizon,
+    )
+    found = list(done.order_by("state_since").values_list("key", "board_id"))
+    deleted = set(names) - set(Card.objects.filter(key__in=names).values_list("key", flat=True))
+    boards = dict(Board.objects.values_list("key", "pk")) if deleted else {}
+    for name in sorted(deleted):
+        board_id = boards.get(name.rpartition("-")[0])
+        with contextlib.suppress(FileNotFoundError):
+            if board_id and (root / name).stat().st_mtime < horizon.timestamp():
+                found.append((name, board_id))
+    return found
+
+
 def tidy() -> int:
-    """Remove the workspaces of cards done for longer than KEEP, pack the stores; return how many.
+    """Remove the workspaces of cards done for longer than KEEP, or deleted; return how many.
+
+    Packs the stores of snapshots, too.
 
     A workspace is snapshotted before it goes and stays where that fails. Folders in which a
     worker is, and those of cards that may still run, are left alone. Safe to run anywhere.
@@ -53,12 +76,7 @@ def tidy() -> int:
     root = Path(settings.WORKSPACES_DIR)
     removed = 0
     names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    done = Card.objects.filter(
-        key__in=names,
-        state__in=[Card.State.COMPLETED, Card.State.CANCELLED],
-        state_since__lt=timezone.now() - KEEP,
-    )
-    for key, board_id in done.order_by("state_since").values_list("key", "board_id"):
+    for key, board_id in _unneeded(root, names):
         if time.monotonic() >= until:
             return removed
         try:

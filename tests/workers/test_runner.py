@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 from django_q.models import OrmQ
@@ -151,8 +152,6 @@ def logged(card: Card) -> str:
 
 
 def trees(card: Card) -> list[Path]:
-    from django.conf import settings
-
     return list((Path(settings.WORKSPACES_DIR) / card.key).glob("*/tree"))
 
 
@@ -642,6 +641,29 @@ def test_workspaces_of_finished_cards_go_after_a_while(bench: Bench, settings: A
     assert len(trees(open_card)) == 1
     commit = Checkpoint.objects.get(card=done).workspace["commit"]
     assert store_of(done.board_id).has(commit)
+
+
+def test_the_workspace_of_a_deleted_card_goes_after_a_day_and_is_snapshotted_first(
+    bench: Bench,
+) -> None:
+    card = bench.card("echo x > kept.txt", "exit 1")
+    assert bench.run(card) == Outcome.FAILED
+    (tree,) = trees(card)
+    (tree / "late.txt").write_text("after the last checkpoint\n")
+    key, board_id = card.key, card.board_id
+    cards.delete(card.pk, SYSTEM.actor)
+    assert hygiene.tidy() == 0
+    folder = settings.WORKSPACES_DIR / key
+    day_before = time.time() - 25 * 3600
+    os.utime(folder, (day_before, day_before))
+    (settings.WORKSPACES_DIR / "ELSE-1").mkdir()  # of a board that nobody knows
+    os.utime(settings.WORKSPACES_DIR / "ELSE-1", (day_before, day_before))
+    assert hygiene.tidy() == 1
+    assert not folder.exists()
+    assert (settings.WORKSPACES_DIR / "ELSE-1").exists()
+    store = store_of(board_id)
+    kept = store.run("for-each-ref", "--format=%(objectname)", f"refs/holdfast/{key}").split()
+    assert any(b"late.txt" in store.run("ls-tree", "-r", commit.decode()) for commit in kept)
 
 
 # ── rewound and forked ──
