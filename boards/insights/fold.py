@@ -82,6 +82,7 @@ class Spent(NamedTuple):
 
     at: float
     card: int
+    attempt: int
     worker: str
     model: str
     input_tokens: int
@@ -344,6 +345,7 @@ class Ledger:
             Spent(
                 at,
                 story.index,
+                data.get("attempt") or 0,
                 actor.partition(":")[2] or actor,
                 used.get("model") or "",
                 used.get("input_tokens") or 0,
