@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
+import boards.notices.models  # noqa: F401 — so that Django knows them
 from goals.models import Goal
 from kernel.access import Role
 from kernel.ids import uuid7
