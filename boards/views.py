@@ -106,8 +106,15 @@ def board(request: HttpRequest, key: str) -> HttpResponse:
             for show, words, css, icon in CHIPS
         ],
         "cursor": cursor,
+        "modules": MODULES,
     }
     return render(request, "boards/board.html", shown)
+
+
+#: What the board's script is made of: a browser told early fetches all of it at once.
+MODULES = [f"js/board/{name}.js" for name in (
+    "cards", "columns", "compose", "dom", "drag", "feed", "keys", "menu", "moves",
+)]  # fmt: skip
 
 
 #: What the filters above the board show: which cards, in words, their colour and icon.

@@ -1,0 +1,31 @@
+/* Columns: folded up and unfolded, and more of them read. */
+import {$, $$, board, cardsIn, columnOf, key, narrow, query} from "./dom.js";
+
+// More of a column: htmx fetches them, below whatever card is the last one by then.
+board.addEventListener("click", event => {
+  const button = event.target.closest("[data-more]");
+  if (!button) return;
+  const column = columnOf(button), last = cardsIn(column).at(-1);
+  const place = `?group=${last?.dataset.group ?? 0}&rank=${last?.dataset.rank ?? -(2 ** 52)}`;
+  button.setAttribute("hx-get", `/boards/${key}/columns/${column.dataset.column}${place}${query()}`);
+}, true);
+
+export function fold(column) {
+  const folded = column.classList.toggle("rail");
+  const all = $$(".col.rail", board).map(other => other.dataset.column);
+  document.cookie = `folded=${all.join("_") || "none"}; path=/boards/${key}; max-age=31536000; samesite=lax`;
+  $(folded ? ".unfold" : "header [data-fold]", column).focus();
+  unread(column);
+}
+
+/* Reads a column that was folded up when the page was made. */
+function unread(column) {
+  if (column.classList.contains("rail") || column.dataset.unread === undefined) return;
+  delete column.dataset.unread;
+  const button = $("[data-more]", column);
+  if (!button.parentElement.hidden) button.click();
+}
+export function unfold() {
+  if (narrow.matches) $$(".col.rail", board).forEach(column => { column.classList.remove("rail"); unread(column); });
+}
+narrow.addEventListener("change", unfold);
