@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from boards.insights import fold
+from boards.insights import fold, tables
 from boards.insights.fold import Ledger, Try
 from boards.models import Attempt, Board, Membership
 from checkpoints import selectors
@@ -87,6 +87,11 @@ class Entry:
     def first_rate(self) -> int | None:
         """How many in a hundred of the first attempts that it made at a card succeeded."""
         return round(100 * self.firsts_done / self.firsts) if self.firsts else None
+
+    @property
+    def tokens_told(self) -> str:
+        """The tokens that it used, as people say it."""
+        return tables.tokens(self.tokens)
 
     @property
     def heights(self) -> list[tuple[int, int, int]]:

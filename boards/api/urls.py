@@ -2,17 +2,19 @@ from __future__ import annotations
 
 from django.urls import path
 
-from boards.api import events, goals, openapi, views
+from boards.api import bulk, events, goals, insights, openapi, views
 
 #: Imported to be registered with the schema generator.
 SCHEMES = (openapi.TokenScheme, openapi.SessionScheme)
 
-STEERING = ("pause", "resume", "cancel", "retry", "approve")
+STEERING = ("pause", "resume", "cancel", "retry", "approve", "archive", "unarchive")
 
 urlpatterns = [
     path("boards", views.BoardsView.as_view(), name="boards"),
     path("boards/<str:board>", views.BoardView.as_view(), name="board"),
+    path("boards/<str:board>/insights", insights.InsightsView.as_view(), name="board-insights"),
     path("cards", views.CardsView.as_view(), name="cards"),
+    path("cards/bulk", bulk.BulkView.as_view(), name="cards-bulk"),
     path("cards/<str:card>", views.CardView.as_view(), name="card"),
     path("cards/<str:card>/move", views.MoveView.as_view(), name="card-move"),
     path("cards/<str:card>/messages", views.MessagesView.as_view(), name="card-messages"),

@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from boards.insights.flow import Wanted
 from boards.lookup import as_uuid
+from boards.models import Board
+from goals.models import Goal
 from kernel.errors import Invalid
 from kernel.limits import whole_number
 
@@ -46,6 +48,12 @@ def asked(parameters: Mapping[str, str], zone: str = "") -> Wanted:
     if given["goal"] and goal is None:
         raise Invalid.field("goal", "must be the id of a goal.")
     return Wanted(until, since, goal, given["label"], given["worker"], there)
+
+
+def goal_titles(board: Board) -> dict[str, str]:
+    """Return the titles of the board's goals by id."""
+    goals = Goal.objects.filter(board_id=board.pk).values_list("pk", "title")
+    return {str(pk): title for pk, title in goals}
 
 
 def _since(given: Mapping[str, str], until: datetime, zone: tzinfo) -> datetime | None:

@@ -28,8 +28,6 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 16.0, 26.0
 FLOOR = HEIGHT - BOTTOM
 #: More dots than this can't be told apart; the newest are drawn.
 MOST_DOTS = 400
-#: More dots of one state than this hide their cards' keys.
-MOST_KEYS = 6
 _DURATIONS = (1, 10, 60, 600, HOUR, 4 * HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY)
 
 
@@ -290,13 +288,13 @@ class _Drawing:
                     len(here),
                 )
             )
+            named = TOP - 13.0
             for i, card in enumerate(here):
                 cx = left + wide * (i + 0.5) / len(here)
                 cy = log_y(card.age, low, high)
                 said = _("{key} {title}: {age} old, {here} in this state").format(
                     key=card.key, title=card.title[:80], age=span(card.age), here=span(card.here)
                 )
-                named = card.band == 2 and sum(a.band == 2 for a in here) <= MOST_KEYS
                 side = cx > left + wide / 2
                 text = format_html(
                     '<text class="strong minor" x="{}" y="{}" text-anchor="{}">{}</text>',
@@ -305,12 +303,14 @@ class _Drawing:
                     "end" if side else "start",
                     card.key,
                 )
+                told = card.band == 2 and cy >= named + 13  # the oldest first, none over another
+                named = cy if told else named
                 shape = format_html(
                     '<circle class="age{}" cx="{}" cy="{}" r="4"/>{}',
                     card.band,
                     num(cx),
                     num(cy),
-                    text if named else "",
+                    text if told else "",
                 )
                 parts.append(mark(said, shape, href=f"/cards/{card.key}"))
         old = sum(1 for a in aged if a.band == 2)

@@ -205,6 +205,8 @@ def shown(kind: str, value: Any, zone: tzinfo, step: float = 0.0) -> str:
 
 def span(seconds: float) -> str:
     """Return a duration in one or two units."""
+    if seconds < 0.05:
+        return "0 s"
     if seconds < DAY:
         return selectors.spelled(seconds)
     hours = round(seconds / 3600)
@@ -217,6 +219,15 @@ def span(seconds: float) -> str:
 def usd(value: float) -> str:
     """Return an amount of money, small ones to the tenth of a cent."""
     return f"${value:.2f}" if value >= 0.1 or not value else f"${value:.3f}"
+
+
+def tokens(count: int) -> str:
+    """Return a number of tokens as people say it: 950, 12 k, 3.4 M."""
+    if count < 1000:
+        return str(count)
+    if count < 1_000_000:
+        return f"{count / 1000:.0f} k"
+    return f"{count / 1_000_000:.1f} M"
 
 
 def moment(at: float, zone: tzinfo, step: float = 0.0) -> str:

@@ -18,10 +18,8 @@ from boards.insights import asking, charts, flow, fold
 from boards.insights.charts import Chart
 from boards.insights.flow import DAY, Report, Wanted
 from boards.insights.forecast import TRIALS
-from boards.insights.tables import NAMES, Table, moment, span, tables, usd
-from boards.models import Board
+from boards.insights.tables import NAMES, Table, moment, span, tables, tokens, usd
 from boards.views import for_people, frame, principal
-from goals.models import Goal
 from kernel.errors import NotFound
 
 ROWS = 100
@@ -60,7 +58,7 @@ def insights(request: HttpRequest, key: str) -> HttpResponse:
     """The figures of the board over a stretch of time, as they were known at its end."""
     board = lookup.board(principal(request), key)
     wanted = asking.asked(request.GET, request.COOKIES.get("tz", ""))
-    goals = goal_titles(board)
+    goals = asking.goal_titles(board)
     with fold.of_board(board.pk) as ledger:
         report = flow.report(ledger, wanted)
         labels, workers = choices(ledger)
@@ -127,17 +125,11 @@ def export(request: HttpRequest, key: str, name: str) -> HttpResponse:
     wanted = asking.asked(request.GET, request.COOKIES.get("tz", ""))
     with fold.of_board(board.pk) as ledger:
         report = flow.report(ledger, wanted)
-    text = tables(report, goal_titles(board))[name].as_csv()
+    text = tables(report, asking.goal_titles(board))[name].as_csv()
     response = HttpResponse(text, content_type="text/csv; charset=utf-8")
     day = datetime.fromtimestamp(report.until, UTC).date()
     response["Content-Disposition"] = f'attachment; filename="{board.key}-{name}-{day}.csv"'
     return response
-
-
-def goal_titles(board: Board) -> dict[str, str]:
-    """Return the titles of the board's goals by id."""
-    goals = Goal.objects.filter(board_id=board.pk).values_list("pk", "title")
-    return {str(pk): title for pk, title in goals}
 
 
 def choices(ledger: fold.Ledger) -> tuple[list[str], list[str]]:
@@ -303,15 +295,6 @@ def cost_bars(report: Report, goals: dict[str, str]) -> list[dict[str, Any]]:
         }
         for by, costs in report.costs.items()
     ]
-
-
-def tokens(count: int) -> str:
-    """Return a number of tokens as people say it: 950, 12 k, 3.4 M."""
-    if count < 1000:
-        return str(count)
-    if count < 1_000_000:
-        return f"{count / 1000:.0f} k"
-    return f"{count / 1_000_000:.1f} M"
 
 
 def _query(request: HttpRequest) -> str:

@@ -8,13 +8,26 @@ import click
 from rich.text import Text
 
 import holdfast
-from holdfast.cli.options import complete_boards, json_option, the_board
+from holdfast.cli.options import complete_boards, json_option, the_board, the_goal
 from holdfast.cli.places import connect
-from holdfast.cli.printing import ago, one_line, print_json, say, show, state, table, text
+from holdfast.cli.printing import (
+    ago,
+    duration,
+    facts,
+    one_line,
+    print_json,
+    say,
+    show,
+    state,
+    table,
+    text,
+)
 from holdfast.protocol import JSON, segment
 
 #: Cards that a table shows of a column; the heading counts them all.
 SHOWN = 20
+#: The percentile past which a card in progress counts as slow.
+SLOW = 85
 
 
 class Boards(click.Group):
@@ -29,7 +42,7 @@ class Boards(click.Group):
 
 @click.group(cls=Boards)
 def board() -> None:
-    """Show a board; list, add.
+    """Show a board, and how its work flows; list, add.
 
     `holdfast board KEY` is `holdfast board show KEY`.
     """
@@ -87,6 +100,69 @@ def show_board(key: str | None, as_json: bool) -> None:
             show(card_table(inside[:SHOWN]))
         if len(inside) > SHOWN:
             say(f"and {len(inside) - SHOWN} more: holdfast card list --column {column['id']}")
+
+
+@board.command("insights")
+@click.argument("key", required=False, envvar="HOLDFAST_BOARD", shell_complete=complete_boards)
+@click.option("--days", metavar="N", help="How many days up to the end; 'all' for all. [30]")
+@click.option("--at", metavar="WHEN", help="The figures as they were then: 2026-11-23T09:30:00Z.")
+@click.option("--from", "since", metavar="WHEN", help="A date or an instant to begin at.")
+@click.option("--goal", metavar="GOAL", help="Only this goal's cards, by id or part of the title.")
+@click.option("--label", metavar="LABEL", help="Only cards with this label.")
+@click.option("--worker", metavar="NAME", help="Only cards that this worker has had.")
+@json_option
+def insights(key: str | None, since: str | None, as_json: bool, **asked: str | None) -> None:
+    """Show how a board's work flows: how long cards take, and when all will be done."""
+    with connect() as client:
+        key = the_board(client, key)
+        if asked["goal"]:
+            asked["goal"] = the_goal(client, key, asked["goal"])
+        wanted: dict[str, Any] = {n: v for n, v in {**asked, "from": since}.items() if v}
+        found = client.get(f"/boards/{segment(key)}/insights", **wanted)
+    if as_json:
+        print_json(found)
+        return
+    show(Text(f"{one_line(key)}, {_day(found['since'])} to {_day(found['until'])}", style="bold"))
+    show(facts(_figures(found)))
+    old = [card for card in found["ageing"] if card["band"] == SLOW]
+    if old:
+        say(f"\nSlower than {SLOW} % of past cards were in the same state:")
+        rows = [(c["card"], c["state"], text(c["title"]), duration(c["age_seconds"])) for c in old]
+        show(table(["Card", "State", "Title", "Age"], rows, wide="Title"))
+
+
+def _figures(found: JSON) -> list[tuple[str, str]]:
+    """Return the figures in words; what could not be measured is left out."""
+    figures = [("finished", str(found["finished_cards"]))]
+    for name in ("cycle", "lead"):
+        percentiles = found[f"{name}_seconds"]
+        if percentiles["p50"] is not None:
+            half, most, nearly = (duration(percentiles[p]) for p in ("p50", "p85", "p95"))
+            figures.append((f"{name} time", f"50 % {half}, 85 % {most}, 95 % {nearly}"))
+    for name, words in (
+        ("first_attempt_rate", "done on first attempt"),
+        ("failure_rate", "attempts that failed"),
+    ):
+        if found[name] is not None:
+            figures.append((words, f"{100 * found[name]:.0f} %"))
+    if found["waited_seconds_median"] is not None:
+        figures.append(
+            ("waited for a person", f"{duration(found['waited_seconds_median'])} median")
+        )
+    figures.append(("cost", f"${found['cost_usd']:.2f}"))
+    cast = found["forecast"]
+    done = cast["done_in_seconds"]
+    if not cast["enough_history"]:
+        figures.append((f"{cast['remaining']} left", "too little history to say when"))
+    elif cast["remaining"]:
+        ends = [(p, done[f"p{p}"]) for p in (50, 85, 95)]
+        told = (f"{p} % in {duration(s)}" if s is not None else f"{p} % never" for p, s in ends)
+        figures.append((f"{cast['remaining']} left", ", ".join(told)))
+    return figures
+
+
+def _day(instant: str) -> str:
+    return instant[:16].replace("T", " ")
 
 
 def card_table(cards: list[JSON]) -> Any:
