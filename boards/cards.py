@@ -273,6 +273,7 @@ def move(
         leases.lock_race(card_id)
         card = lock(card_id)
         check_version(card, expected_version)
+        _refuse_archived(card)
         source = card.column
         target = Column.objects.filter(pk=column_id, board_id=card.board_id).first()
         if target is None:
@@ -349,6 +350,7 @@ def retry(card_id: UUID, actor: str) -> Card:
     """Give the card a fresh set of attempts, claimable at once, from its last checkpoint."""
     with transition():
         card = lock(card_id)
+        _refuse_archived(card)
         if card.state == State.RUNNING:
             raise TransitionRefused(f"{card.key} is running; cancel or move it first.")
         if card.state == State.COMPLETED:
@@ -456,6 +458,43 @@ def delete(card_id: UUID, actor: str, *, expected_version: int | None = None) ->
             raise TransitionRefused(
                 f"Other cards were forked from {card.key}; delete them first."
             ) from None
+
+
+def _refuse_archived(card: Card) -> None:
+    if card.archived_at is not None:
+        raise TransitionRefused(f"{card.key} is archived; restore it first.")
+
+
+#: States in which a card may be put away: nobody is at it, and nobody waits for it.
+ARCHIVABLE = (State.BACKLOG, State.COMPLETED, State.CANCELLED)
+
+
+def archive(card_id: UUID, actor: str) -> Card:
+    """Put the card away, off the board and out of every count, until it is restored."""
+    with transition():
+        card = lock(card_id)
+        if card.archived_at is None:
+            if card.state not in ARCHIVABLE:
+                raise TransitionRefused(
+                    f"{card.key} is {card.state}; finish or cancel it before archiving it."
+                )
+            card.archived_at = timezone.now()
+            _touch(card)
+            card.save(update_fields=["archived_at", "version", "updated_at"])
+            leases.note(card, "card.archived", actor)
+    return card
+
+
+def unarchive(card_id: UUID, actor: str) -> Card:
+    """Bring an archived card back to where it stood."""
+    with transition():
+        card = lock(card_id)
+        if card.archived_at is not None:
+            card.archived_at = None
+            _touch(card)
+            card.save(update_fields=["archived_at", "version", "updated_at"])
+            leases.note(card, "card.restored", actor)
+    return card
 
 
 def open_questions(card: Card) -> Any:

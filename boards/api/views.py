@@ -201,7 +201,7 @@ class MoveView(Endpoint):
 
 
 class SteerView(Endpoint):
-    """Pause, resume, cancel or retry a card; approve it in review (people only)."""
+    """Pause, resume, cancel, retry, archive or restore a card; approve it (people only)."""
 
     action = ""
     operation_id = ""
