@@ -99,7 +99,7 @@ class Subscription:
         self._arrived.set()
 
     async def batch(self) -> list[Entry]:
-        """Return the next events, at least one. Raises Resync, after which it can go on."""
+        """Return all events that wait, at least one. Raises Resync, after which it can go on."""
         while True:
             if self._lost:
                 raise await self._start_afresh()
@@ -121,7 +121,10 @@ class Subscription:
 
     def _take(self) -> list[Entry]:
         entries = self._waiting.popleft()
-        self._count -= len(entries)
+        if self._waiting:
+            entries = [*entries, *(entry for others in self._waiting for entry in others)]
+            self._waiting.clear()
+        self._count = 0
         if entries[0].seq <= self.cursor:
             entries = [entry for entry in entries if entry.seq > self.cursor]
         if entries and entries[0].seq != self.cursor + 1:

@@ -10,6 +10,9 @@
  */
 const FIRST = 250, SLOWEST = 10_000, POLL = 5_000, PROBE = 20_000, MOST = 5_000;
 const REST = 1_000, TRIES = 5;
+// Between two batches: at least this, and as long as the last one took, so that a busy board
+// leaves the page, and the server, half of their time.
+const PACE = 150, LONGEST_PACE = 4_000;
 
 export function connect({board, after, onEvents, onState, onResync}) {
   const name = encodeURIComponent(board), listening = new AbortController();
@@ -22,6 +25,7 @@ export function connect({board, after, onEvents, onState, onResync}) {
   }
 
   function take(event) {
+    if (Array.isArray(event)) return event.forEach(take);
     if (event.type === "resync") [cursor, pending, lost] = [event.last_seq, [], true];
     else if (event.seq > cursor + 1) return restart();
     else if (event.seq === cursor + 1) {
@@ -42,6 +46,7 @@ export function connect({board, after, onEvents, onState, onResync}) {
     if (holds || busy || done || !(lost || pending.length)) return;
     const [events, afresh] = [pending, lost];
     [busy, pending, lost] = [true, [], false];
+    const began = performance.now();
     try {
       if (afresh) await onResync?.(cursor);
       if (events.length) await onEvents(events);
@@ -53,6 +58,8 @@ export function connect({board, after, onEvents, onState, onResync}) {
       else pending = [...events, ...pending];
       await new Promise(rest => setTimeout(rest, REST));
     }
+    const took = performance.now() - began;
+    await new Promise(rest => setTimeout(rest, Math.min(Math.max(PACE, took), LONGEST_PACE)));
     busy = false;
     soon();
   }
@@ -60,7 +67,7 @@ export function connect({board, after, onEvents, onState, onResync}) {
   function open() {
     clearTimeout(again);
     if (done) return;
-    const ws = new WebSocket(`${location.origin.replace("http", "ws")}/ws/boards/${name}?after=${cursor}`);
+    const ws = new WebSocket(`${location.origin.replace("http", "ws")}/ws/boards/${name}?after=${cursor}&many=1`);
     socket = ws;
     const late = setTimeout(() => ws.close(), SLOWEST);
     ws.onopen = () => {
