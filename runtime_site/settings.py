@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -194,6 +194,21 @@ Q_CLUSTER: dict[str, Any] = {
     "scheduler": False,
     "catch_up": False,
 }
+
+# -- what goes out ---------------------------------------------------------------------------
+
+# Without EMAIL_URL no e-mail leaves, and the page of the rules says so.
+# smtp+tls begins in the clear and turns to TLS, smtps is TLS from the first byte.
+EMAIL_URL = env_url("EMAIL_URL", ("smtp", "smtp+tls", "smtps"))
+_mail = urlsplit(EMAIL_URL)
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_URL else 'dummy'}.EmailBackend"
+EMAIL_HOST = _mail.hostname or ""
+EMAIL_PORT = _mail.port or {"smtps": 465, "smtp+tls": 587}.get(_mail.scheme, 25)
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.scheme == "smtp+tls", _mail.scheme == "smtps"
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env_str("EMAIL_FROM", "Holdfast <holdfast@localhost>")
+ALLOW_PRIVATE_WEBHOOKS = env_bool("ALLOW_PRIVATE_WEBHOOKS", False)
 
 # -- who comes in ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from django_q.models import OrmQ
 
 from boards import dispatch, leases
 from boards.models import Board, Card
+from boards.notices import delivering, raising
 from checkpoints import artifacts
 from events import receipts
 from workers import hygiene, presence, pulses, registry, runner
@@ -37,9 +38,10 @@ class Sweep:
 
     cleaned_at: float = field(default=float("-inf"))
     beaten_at: float = field(default=float("-inf"))
+    deliverer: delivering.Deliverer = field(default_factory=delivering.Deliverer)
 
     def tick(self) -> None:
-        """Expire lapsed leases, nudge what waits unnoticed, and now and then clean up."""
+        """Expire lapsed leases, nudge what waits unnoticed, tell people; clean up now and then."""
         ended = presence.expire_attempts_of_the_dead() + leases.expire_lapsed()
         if ended:
             logger.info("%d attempt(s) lost their worker; their cards can go on", ended)
@@ -53,6 +55,8 @@ class Sweep:
         if time.monotonic() - self.beaten_at > BEAT_EVERY_SECONDS:
             pulses.beat("sweep")
             self.beaten_at = time.monotonic()
+        raising.tick()
+        self.deliverer.tick()
 
 
 def nudge_waiting() -> int:

@@ -42,7 +42,7 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
             | Q(kind="review", card__state="review")
             | Q(kind="blocked", card__state="blocked")
             | Q(kind="stalled") & stalled
-            | Q(kind="budget") & ~Q(card__state__in=["completed", "cancelled"]),
+            | Q(kind="budget"),
             card__archived_at=None,
         )
 

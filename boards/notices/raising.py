@@ -1,0 +1,455 @@
+"""Makes notices from what happens on the boards, and settles them when their cause is gone.
+
+    log ── cursor ──> facts ─┬─> one notice per person, kind and cause ──> letters, deliveries
+    clock ── stalls, sums ───┘
+
+A round reads without locks and then, in one small transaction, moves the board's cursor from
+where it stood and writes the notices. Whoever finds the cursor moved has been overtaken, and
+writes nothing; whoever is killed has moved nothing. So each event is told once, on any number
+of hosts. Stalls and sums have no event: their causes name rows, and are unique as well.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+from django.db.models import DurationField, ExpressionWrapper, F, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from boards import selectors
+from boards.models import Attempt, Board, Card, Message
+from boards.notices import rules
+from boards.notices.models import Letter, Notice, NoticeCursor
+from boards.notices.rules import Reader
+from events import log, webhooks
+from events.models import Event
+from goals.models import Goal
+from kernel.sql import insert_or_skip
+from kernel.tx import transition
+
+Kind = Notice.Kind
+
+#: Events looked at in one transaction.
+SLICE = 500
+#: How long one round may take before others get their turn.
+BUDGET_SECONDS = 1.0
+#: A board older than this that was never looked at starts at its newest event.
+NEW_BOARD = timedelta(days=1)
+MAX_TEXT = 500
+#: What may be bounded on a card or goal, by the names that people give it.
+BUDGETS = {
+    "cost_usd": "cost_usd",
+    "usd": "cost_usd",
+    "tokens": "tokens",
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "minutes": "minutes",
+    "attempts": "attempts",
+}
+_MENTION = re.compile(r"(?<![\w@./])@([\w.+-]{1,150})")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that readers of a board are to know."""
+
+    kind: str
+    card: Card
+    cause: str
+    text: str
+    actor: str
+    at: datetime
+    message: Message | None = None
+    attempt: Attempt | None = None
+    only: frozenset[str] | None = None  # names, in lower case, where not everybody is meant
+
+
+class _Overtaken(Exception):
+    """Somebody else has moved the cursor meanwhile."""
+
+
+def tick() -> int:
+    """Do one round: what is new in the logs, stalls, sums, and what is settled.
+
+    Returns how many notices were made. Safe to run anywhere, twice.
+    """
+    ends = time.monotonic() + BUDGET_SECONDS
+    made = 0
+    for board, cursor, newest in behind():
+        while cursor < newest and time.monotonic() < ends:
+            try:
+                cursor, more = _advance(board, cursor)
+            except _Overtaken:
+                break
+            made += more
+    made += _stalls()
+    settle()
+    return made
+
+
+def behind() -> list[tuple[Board, int, int]]:
+    """Return the boards with events that nobody has looked at, with cursor and newest number."""
+    newest = Event.objects.filter(board_id=OuterRef("pk")).order_by("-seq").values("seq")[:1]
+    cursor = NoticeCursor.objects.filter(board=OuterRef("pk")).values("seq")[:1]
+    rows: Any = Board.objects.annotate(
+        newest=Coalesce(Subquery(newest), 0), looked=Subquery(cursor)
+    ).filter(Q(looked=None) | Q(looked__lt=F("newest")))
+    found = []
+    for board in rows:
+        if board.looked is None:
+            old = board.created_at < timezone.now() - NEW_BOARD
+            start = NoticeCursor(board=board, seq=board.newest if old else 0)
+            with transition():
+                insert_or_skip(start)
+            found.append((board, start.seq, board.newest))
+        else:
+            found.append((board, board.looked, board.newest))
+    return found
+
+
+def _advance(board: Board, cursor: int) -> tuple[int, int]:
+    """Tell what the next events say; return the new cursor and how many notices were made."""
+    events = list(Event.objects.of_board(board.pk).after(cursor)[:SLICE])
+    facts = facts_of(board, events)
+    people = rules.readers(board, {f.card for f in facts}) if facts else []
+    reached = events[-1].seq if events else log.last_seq(board.pk)
+    with transition():
+        moved = NoticeCursor.objects.filter(board=board, seq=cursor).update(seq=reached)
+        if not moved:
+            raise _Overtaken
+        return reached, sum(_raise(fact, people) for fact in facts)
+
+
+# ── what events say ──────────────────────────────────────────────────────────────────────
+
+
+def facts_of(board: Board, events: Sequence[Event]) -> list[Fact]:
+    """Return what the events make worth knowing, as far as it is still true."""
+    subjects = {e.subject_id for e in events if _may_matter(e)}
+    if not subjects:
+        return []
+    cards = {c.pk: c for c in Card.objects.filter(pk__in=subjects, archived_at=None)}
+    questions, said = _messages(events, cards)
+    found: list[Fact] = []
+    for event in events:
+        card = cards.get(event.subject_id)
+        if card is None:
+            continue
+        found += _stuck(event, card, questions)
+        found += _mentions(event, card, said)
+    spending = {e.subject_id for e in events if _spends(e)} & cards.keys()
+    return found + list(over_budget([cards[pk] for pk in spending]))
+
+
+def _may_matter(event: Event) -> bool:
+    return event.kind in _MATTERS or _spends(event)
+
+
+def _spends(event: Event) -> bool:
+    return event.kind in _SPENDS or "usage" in event.data
+
+
+_SPENDS = frozenset({"attempt.failed", "attempt.released", "attempt.expired", "card.claimed"})
+_MATTERS = _SPENDS | {
+    "card.answered",
+    "card.blocked",
+    "card.completed",
+    "card.moved",
+    "card.rejected",
+    "card.submitted",
+    "message.posted",
+}
+
+
+def _messages(
+    events: Iterable[Event], cards: Collection[UUID]
+) -> tuple[dict[tuple[UUID, int], Message], dict[int, Message]]:
+    """Return the open questions by card and attempt number, and what was said by its id."""
+    asked = [e.subject_id for e in events if e.kind == "card.blocked" and e.subject_id in cards]
+    questions = {}
+    if asked:
+        rows = Message.objects.filter(
+            card_id__in=asked, kind=Message.Kind.QUESTION, attempt__isnull=False, closed_at=None
+        )
+        for row in rows.select_related("attempt").order_by("id"):
+            assert row.attempt is not None
+            questions[row.card_id, row.attempt.number] = row
+    ids = [e.data.get("message") for e in events if e.kind in ("message.posted", "card.answered")]
+    said = {m.pk: m for m in Message.objects.filter(pk__in=ids)} if ids else {}
+    return questions, said
+
+
+def _stuck(
+    event: Event, card: Card, questions: Mapping[tuple[UUID, int], Message]
+) -> Iterable[Fact]:
+    """Yield what waits for a person since the event: a question, a review, a card that is stuck."""
+    data, state = event.data, event.data.get("state")
+    cause, kind, text, message = str(event.seq), None, "", None
+    if event.kind == "card.blocked":
+        message = questions.get((card.pk, data.get("attempt", 0)))
+        if message is not None:
+            kind, text = Kind.QUESTION, message.text
+        elif not data.get("question"):
+            kind, text = Kind.BLOCKED, str(data.get("reason", ""))
+    elif event.kind == "card.submitted":
+        kind, text = Kind.REVIEW, str(data.get("summary", ""))
+    elif event.kind == "card.moved" and state == "review" and data.get("from") != data.get("to"):
+        kind, text = Kind.REVIEW, ""
+    elif event.kind in ("attempt.failed", "attempt.expired") and state == "blocked":
+        kind, text = Kind.BLOCKED, card.blocked_reason
+    elif event.kind == "attempt.expired" and state == "waiting":
+        # Nobody was told before, where the lease was shorter than a round of ours.
+        attempt = card.attempts.filter(number=data.get("attempt", 0)).first()
+        if attempt is not None and card.state == "waiting" and card.fence == attempt.number:
+            yield _stalled(attempt, card, event.at)
+        return
+    wanted = "review" if kind == Kind.REVIEW else "blocked"
+    if kind is not None and card.state == wanted:
+        yield Fact(kind, card, cause, text, event.actor, event.at, message)
+
+
+def _mentions(event: Event, card: Card, said: Mapping[int, Message]) -> Iterable[Fact]:
+    message = said.get(event.data.get("message", 0))
+    text = message.text if message else ""
+    if event.kind == "card.rejected":
+        text = str(event.data.get("reason", ""))
+    names = mentioned(text)
+    if names:
+        yield Fact(
+            Kind.MENTION,
+            card,
+            str(event.seq),
+            text,
+            event.actor,
+            event.at,
+            message,
+            only=names,
+        )
+
+
+def mentioned(text: str) -> frozenset[str]:
+    """Return the names after an ``@`` in the text, in lower case; a dot may end a sentence."""
+    found = {name.lower() for name in _MENTION.findall(text)}
+    return frozenset(found | {name.rstrip(".-+") for name in found})
+
+
+# ── what the clock says ──────────────────────────────────────────────────────────────────
+
+
+def _stalls() -> int:
+    """Tell of workers that have been silent for long, and of minutes that are used up."""
+    now = timezone.now()
+    since = now - timedelta(seconds=selectors.STALLED_AT_LEAST_SECONDS)
+    live = Attempt.objects.live().filter(last_seen_at__lt=since).select_related("card", "board")
+    facts: dict[UUID, list[Fact]] = {}
+    boards: dict[UUID, Board] = {}
+    for attempt in live:
+        if selectors.is_silent(attempt) and attempt.card.archived_at is None:
+            facts.setdefault(attempt.board_id, []).append(_stalled(attempt, attempt.card, now))
+            boards[attempt.board_id] = attempt.board
+    timed = Attempt.objects.live().select_related("card", "board")
+    timed = timed.filter(
+        Q(card__budgets__has_key="minutes") | Q(card__goal__budgets__has_key="minutes")
+    )
+    clocked = list(timed.filter(card__archived_at=None))
+    for fact in over_budget([a.card for a in clocked]):
+        facts.setdefault(fact.card.board_id, []).append(fact)
+    boards |= {a.board_id: a.board for a in clocked}
+    made = 0
+    for board_id, found in facts.items():
+        new = _untold(board_id, found)
+        if new:
+            people = rules.readers(boards[board_id], {f.card for f in new})
+            with transition():
+                made += sum(_raise(fact, people) for fact in new)
+    return made
+
+
+def _stalled(attempt: Attempt, card: Card, at: datetime) -> Fact:
+    return Fact(
+        Kind.STALLED,
+        card,
+        # A worker that is heard of again and then falls silent again is another stall.
+        f"{attempt.pk}:{attempt.last_seen_at.timestamp():.0f}",
+        f"{attempt.worker} was last heard of {selectors.spelled(at - attempt.last_seen_at)} ago.",
+        attempt.actor,
+        at,
+        attempt=attempt,
+    )
+
+
+def _untold(board_id: UUID, facts: Sequence[Fact]) -> list[Fact]:
+    """Leave out what somebody has been told already: these are looked at in every round."""
+    told = set(
+        Notice.objects.filter(board_id=board_id, cause__in={f.cause for f in facts}).values_list(
+            "kind", "cause"
+        )
+    )
+    return [f for f in facts if (f.kind, f.cause) not in told]
+
+
+# ── sums ─────────────────────────────────────────────────────────────────────────────────
+
+
+def over_budget(cards: Collection[Card]) -> Iterable[Fact]:
+    """Yield what the attempts at the cards, or at all cards of their goals, have overspent."""
+    ids = {c.goal_id for c in cards if c.goal_id}
+    goals = {g.pk: g for g in Goal.objects.filter(pk__in=ids).exclude(budgets={})} if ids else {}
+    now = timezone.now()
+    for card in cards:
+        owners: list[tuple[Card | Goal, Q, str]] = []
+        if card.state not in (Card.State.COMPLETED, Card.State.CANCELLED):
+            owners.append((card, Q(card=card), card.key))
+        goal = goals.get(card.goal_id) if card.goal_id else None
+        if goal is not None and goal.status == Goal.Status.ACTIVE:
+            owners.append((goal, Q(card__goal=goal), goal.title))
+        for owner, whose, what in owners:
+            limits = limits_of(owner.budgets)
+            used = spent(whose, now) if limits else {}
+            for name, limit in limits.items():
+                if used[name] > limit:
+                    yield Fact(
+                        Kind.BUDGET,
+                        card,
+                        f"{owner.pk}:{name}:{limit.normalize():f}"[:120],
+                        f"{what} has used {_amount(used[name])} of {_amount(limit)} "
+                        f"{_UNITS[name]}.",
+                        "system:budget",
+                        now,
+                    )
+
+
+_UNITS = {
+    "cost_usd": "USD",
+    "tokens": "tokens",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "minutes": "minutes",
+    "attempts": "attempts",
+}
+
+
+def limits_of(budgets: Any) -> dict[str, Decimal]:
+    """Return the bounds that can be held against a sum; what is no number is left out."""
+    found = {}
+    for name, value in (budgets if isinstance(budgets, dict) else {}).items():
+        kind = BUDGETS.get(str(name))
+        if kind is None or isinstance(value, bool):
+            continue
+        try:
+            limit = Decimal(str(value))
+        except InvalidOperation:
+            continue
+        if limit.is_finite() and limit >= 0:
+            found[kind] = limit
+    return found
+
+
+def spent(whose: Q, now: datetime) -> dict[str, Decimal]:
+    """Return what the attempts have used up, in one statement."""
+    end = Coalesce("finished_at", now)
+    lasted = ExpressionWrapper(end - F("started_at"), output_field=DurationField())
+    row = Attempt.objects.filter(whose).aggregate(
+        Sum("cost_usd"), Sum("input_tokens"), Sum("output_tokens"), lasted=Sum(lasted)
+    )
+    tokens = [Decimal(row[f"{name}_tokens__sum"] or 0) for name in ("input", "output")]
+    return {
+        "cost_usd": Decimal(row["cost_usd__sum"] or 0),
+        "input_tokens": tokens[0],
+        "output_tokens": tokens[1],
+        "tokens": sum(tokens, Decimal(0)),
+        "minutes": Decimal((row["lasted"] or timedelta(0)).total_seconds()) / 60,
+        "attempts": Decimal(Attempt.objects.filter(whose).count()),
+    }
+
+
+def _amount(value: Decimal) -> str:
+    return f"{value.quantize(Decimal('0.01')):f}".rstrip("0").rstrip(".")
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────
+
+
+def _raise(fact: Fact, people: Iterable[Reader]) -> int:
+    """Write the notice for everybody who wants it, with what leaves by other ways; return how many.
+
+    Nobody is told of what they did themselves.
+    """
+    made = 0
+    now = timezone.now()
+    for reader in people:
+        named = fact.only is None or reader.user.get_username().lower() in fact.only
+        if not named or reader.actor == fact.actor or not reader.wants(fact.kind, fact.card):
+            continue
+        if fact.kind in (Kind.REVIEW, Kind.BLOCKED):
+            # The newest stands for the card; what was asked before is asked no more.
+            older = Notice.objects.unsettled().filter(
+                user_id=reader.user.pk, card=fact.card, kind=fact.kind
+            )
+            older.exclude(cause=fact.cause).update(settled_at=now)
+        notice = Notice(
+            user_id=reader.user.pk,
+            board_id=fact.card.board_id,
+            card=fact.card,
+            kind=fact.kind,
+            cause=fact.cause,
+            message=fact.message,
+            attempt=fact.attempt,
+            actor=fact.actor,
+            text=fact.text[:MAX_TEXT],
+            at=fact.at,
+        )
+        if insert_or_skip(notice):
+            _send(notice, reader, now)
+            made += 1
+    return made
+
+
+def _send(notice: Notice, reader: Reader, now: datetime) -> None:
+    """Put the notice where the deliverers find it, for when the reader wants it."""
+    ways = rules.channels(reader.rules, notice.kind)
+    if "email" in ways and rules.address_of(reader.user):
+        due, batch = rules.leaves_at(reader.rules, notice.kind, now)
+        Letter.objects.create(notice=notice, user_id=reader.user.pk, batch=batch, due_at=due)
+    if "webhook" in ways:
+        hook = rules.personal_webhook(reader.user)
+        if hook is not None and hook.active:
+            due, _ = rules.leaves_at(reader.rules, notice.kind, now)
+            webhooks.queue(hook, f"notice_{notice.pk.hex}", "notice.raised", told(notice), due)
+
+
+def told(notice: Notice) -> dict[str, Any]:
+    """Return the notice as a personal webhook is told of it."""
+    return {
+        "id": str(notice.pk),
+        "kind": notice.kind,
+        "card": notice.card.key,
+        "title": notice.card.title,
+        "actor": notice.actor,
+        "text": notice.text,
+        "at": notice.at.isoformat(),
+    }
+
+
+def settle() -> int:
+    """Settle every notice whose cause is gone, and return how many."""
+    now = timezone.now()
+    open_ = Notice.objects.unsettled()
+    gone = list(open_.exclude(pk__in=open_.true().values("pk")).values_list("pk", flat=True)[:500])
+    budgets = open_.filter(kind=Kind.BUDGET).select_related("card")
+    held = list(budgets)
+    if held:
+        over = {fact.cause for fact in over_budget({n.card for n in held})}
+        gone += [n.pk for n in held if n.cause not in over and n.pk not in gone]
+    if not gone:
+        return 0
+    with transition():
+        return Notice.objects.filter(pk__in=gone, settled_at=None).update(settled_at=now)
