@@ -79,6 +79,8 @@ def create(
             cursor = log.last_seq(board_id)
         else:
             cursor = 0
+            # A person has one: another address takes the place of the last.
+            Webhook.objects.filter(user_id=user_id).delete()
         return Webhook.objects.create(
             board_id=board_id,
             user_id=user_id,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from boards.api import bulk, events, goals, insights, openapi, views
+from boards.api import bulk, events, goals, insights, notices, openapi, views
 
 #: Imported to be registered with the schema generator.
 SCHEMES = (openapi.TokenScheme, openapi.SessionScheme)
@@ -44,4 +44,14 @@ urlpatterns = [
     path("tokens", views.TokensView.as_view(), name="tokens"),
     path("tokens/<uuid:token>", views.TokenView.as_view(), name="token"),
     path("me", views.MeView.as_view(), name="me"),
+    path("me/notifications", notices.RulesView.as_view(), name="notification-rules"),
+    path("me/webhook", notices.PersonalWebhookView.as_view(), name="personal-webhook"),
+    path("inbox", notices.InboxView.as_view(), name="inbox"),
+    path("inbox/<uuid:notice>", notices.NoticeView.as_view(), name="notice"),
+    path("cards/<str:card>/watch", notices.WatchView.as_view(), name="card-watch"),
+    path("boards/<str:board>/webhooks", notices.WebhooksView.as_view(), name="webhooks"),
+    path("webhooks/<uuid:webhook>", notices.WebhookView.as_view(), name="webhook"),
+    path("webhooks/<uuid:webhook>/test", notices.TestView.as_view(), name="webhook-test"),
+    path("webhooks/<uuid:webhook>/deliveries", notices.DeliveriesView.as_view(), name="deliveries"),
+    path("deliveries/<uuid:delivery>/repeat", notices.RepeatView.as_view(), name="redeliver"),
 ]

@@ -192,7 +192,6 @@ class Migration(migrations.Migration):
                 ("quiet_to", models.TimeField(blank=True, null=True)),
                 ("time_zone", models.CharField(default="UTC", max_length=64)),
                 ("urgent_passes", models.BooleanField(default=False)),
-                ("webhook", models.UUIDField(blank=True, editable=False, null=True)),
                 ("version", models.PositiveIntegerField(default=1)),
             ],
             options={

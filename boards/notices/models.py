@@ -148,7 +148,6 @@ class NoticeRules(models.Model):
     quiet_to = models.TimeField(null=True, blank=True)
     time_zone = models.CharField(max_length=64, default="UTC")
     urgent_passes = models.BooleanField(default=False)
-    webhook = models.UUIDField(null=True, blank=True, editable=False)
     version = models.PositiveIntegerField(default=1)
 
     class Meta:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -121,13 +121,9 @@ def change(
     user: AbstractBaseUser,
     changes: Mapping[str, Any],
     *,
-    visible: Collection[UUID] | None,
     expected_version: int | None = None,
 ) -> NoticeRules:
-    """Return the person's rules with ``changes`` made. Raises Invalid, and Stale on an old version.
-
-    ``visible`` are the boards they see (None: all), of which they may choose.
-    """
+    """Return the person's rules with ``changes`` made. Raises Invalid, Stale."""
     with transition():
         NoticeRules.objects.get_or_create(user_id=user.pk)
         rules = NoticeRules.objects.select_for_update(no_key=True).get(user_id=user.pk)
@@ -136,7 +132,7 @@ def change(
         names = [name for name in SETTABLE if name in changes]
         for name in names:
             setattr(rules, name, changes[name])
-        _check(rules, visible if "boards" in changes else None)
+        _check(rules)
         rules.version += 1
         rules.save(update_fields=[*names, "version"])
         if "email" in changes:
@@ -146,7 +142,7 @@ def change(
     return rules
 
 
-def _check(rules: NoticeRules, visible: Collection[UUID] | None) -> None:
+def _check(rules: NoticeRules) -> None:
     try:
         ZoneInfo(rules.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -156,8 +152,6 @@ def _check(rules: NoticeRules, visible: Collection[UUID] | None) -> None:
         raise Invalid.field(missing, "is needed: quiet hours have a beginning and an end.")
     if rules.quiet_from is not None and rules.quiet_from == rules.quiet_to:
         raise Invalid.field("quiet_to", "must differ from quiet_from.")
-    if visible is not None and not {UUID(pk) for pk in rules.boards} <= set(visible):
-        raise Invalid.field("boards", "names a board that is not there.")
 
 
 def stop_mail(user_id: int) -> None:

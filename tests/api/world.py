@@ -26,10 +26,13 @@ from django.utils import timezone
 
 from boards import cards, leases, tokens
 from boards.models import Attempt, Board, Card, Column, Membership, Message
+from boards.notices.models import Notice
 from checkpoints import artifacts, briefing, recovery, steps
 from checkpoints.models import Checkpoint
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace
+from events import webhooks
+from events.models import Delivery, Webhook
 from goals import memory
 from goals.models import Decision, Discovery, Goal
 from kernel.access import SYSTEM, Role
@@ -234,6 +237,7 @@ class Side:
             "message": str(self.question.pk),
             "token": str(self.token_id),
             "worker": self.attempt.worker,
+            **self.extra["sent"],
         }
         path = re.sub(r"\{(\w+)\}", lambda m: blanks[m.group(1)], operation.path)
         query = f"?board={self.board.key}" if operation.id == "list_events" else ""
@@ -352,8 +356,41 @@ def make_side(key: str, worker: str) -> Side:
     )
 
 
+def give_notice(side: Side, user: Any) -> None:
+    """Tell the person of the side's question, and give the side a webhook that was tried once."""
+    card = side.cards["blocked"]
+    notice = Notice.objects.create(
+        user=user,
+        board=side.board,
+        card=card,
+        kind="question",
+        cause="1",
+        message=side.question,
+        text=side.question.text,
+    )
+    hook = webhooks.create(side.board.pk, "user:ann", url="https://hooks.example.org/in")
+    delivery = webhooks.queue(hook, "test_1", "webhook.tested", {})
+    Delivery.objects.filter(pk=delivery.pk).update(state="failed", finished_at=timezone.now())
+    Webhook.objects.filter(pk=hook.pk).update(active=False)
+    side.extra["sent"] = {
+        "notice": str(notice.pk),
+        "webhook": str(hook.pk),
+        "delivery": str(delivery.pk),
+    }
+
+
 #: Operations that no token may do.
-FOR_PEOPLE = frozenset({"approve_card", "reject_card", "merge_card"})
+FOR_PEOPLE = frozenset(
+    {
+        "approve_card",
+        "edit_notice",
+        "edit_notification_rules",
+        "merge_card",
+        "reject_card",
+        "set_personal_webhook",
+        "watch_card",
+    }
+)
 
 
 class World:
@@ -374,6 +411,8 @@ class World:
         ann = get_user_model().objects.create_user("ann")
         Membership.objects.create(board=self.here.board, user=ann, role=Role.OPERATOR)
         self.person = Caller(user=ann)
+        give_notice(self.here, ann)
+        give_notice(self.there, get_user_model().objects.create_user("eve"))
         for caller in (self.member, self.stranger, self.viewer, self.operator, self.root):
             caller.get("/me")  # from now on reading writes nothing, see tokens.principal_of
 
@@ -574,6 +613,39 @@ def example(side: Side, name: str) -> Any:
         },
         "salvage_attempt": {"summary": "what I had", "workspace": workspace, "artifacts": files},
         "create_artifact": b"some bytes",
+        "edit_notice": {"read": True, "done": False, "snoozed_until_at": "2040-01-01T00:00:00Z"},
+        "edit_notification_rules": {
+            "kinds": {
+                "question": ["browser", "email", "webhook"],
+                "review": ["browser"],
+                "blocked": [],
+                "stalled": None,
+                "budget": ["email"],
+                "mention": ["browser"],
+            },
+            "scope": "chosen",
+            "boards": [side.board.key],
+            "digest": "daily",
+            "digest_at": "08:30",
+            "quiet_from": "22:00",
+            "quiet_to": "07:00",
+            "time_zone": "Europe/Berlin",
+            "urgent_passes": True,
+            "email": "ann@example.org",
+        },
+        "watch_card": {"watching": True},
+        "create_webhook": {
+            "url": "https://hooks.example.org/in?a=1",
+            "kinds": ["card.*", "attempt.failed"],
+            "active": True,
+        },
+        "set_personal_webhook": {"url": "https://me.example.org/", "kinds": [], "active": True},
+        "edit_webhook": {
+            "url": "https://hooks.example.org/other",
+            "kinds": ["card.blocked"],
+            "active": False,
+            "new_secret": True,
+        },
     }
     return bodies.get(name)
 

@@ -235,7 +235,7 @@ def test_minutes_run_out_without_any_event(board: Board) -> None:
 )
 def test_rules_say_what_one_hears_of(board: Board, changes: dict[str, Any], told: bool) -> None:
     bea = member(board)
-    rules.change(bea, changes, visible=None)
+    rules.change(bea, changes)
     asked(make_card(board))
     raising.tick()
     assert bool(kinds_of(bea)) is told
@@ -243,7 +243,7 @@ def test_rules_say_what_one_hears_of(board: Board, changes: dict[str, Any], told
 
 def test_mine_are_the_cards_i_made_watch_or_was_mentioned_on(board: Board) -> None:
     bea = member(board)
-    rules.change(bea, {"scope": "mine"}, visible=None)
+    rules.change(bea, {"scope": "mine"})
     made, watched, spoken, other = (make_card(board) for _ in range(4))
     Card.objects.filter(pk=made.pk).update(created_by="user:bea")
     rules.watch(bea, watched, True)
@@ -274,7 +274,7 @@ def test_e_mail_waits_for_the_end_of_quiet_hours_unless_it_is_urgent(board: Boar
     bea = member(board, email="bea@example.org")
     everything = {kind: ["email"] for kind in ("question", "review")}
     changes = {"kinds": everything, "quiet_from": "22:00", "quiet_to": "07:00"}
-    rules.change(bea, {**changes, "time_zone": "Europe/Berlin"}, visible=None)
+    rules.change(bea, {**changes, "time_zone": "Europe/Berlin"})
     card = make_card(board, review_required=True)
     with time_machine.travel("2026-01-10T23:00:00Z", tick=False):
         asked(make_card(board))
@@ -283,7 +283,7 @@ def test_e_mail_waits_for_the_end_of_quiet_hours_unless_it_is_urgent(board: Boar
         due = {str(at)[:16] for at in Letter.objects.values_list("due_at", flat=True)}
         assert due == {"2026-01-11 06:00"}
         assert len(set(Letter.objects.values_list("batch", flat=True))) == 1
-        rules.change(bea, {"urgent_passes": True}, visible=None)
+        rules.change(bea, {"urgent_passes": True})
         asked(make_card(board))
         raising.tick()
         assert Letter.objects.filter(due_at__lte=timezone.now()).count() == 1
