@@ -126,6 +126,11 @@ class HistoryMachine(LeaseMachine):
                 lambda: lines.fork(self.cards[index].pk, point.number, ANN, count=count)
             )
 
+    @rule(index=INDEX, back=st.booleans())
+    def archive(self, index: int, back: bool) -> None:
+        call = cards.unarchive if back else cards.archive
+        self.person_calls(lambda: call(self.cards[index].pk, ANN))
+
     @invariant()
     def everything_that_is_always_true(self) -> None:
         if hasattr(self, "pictures"):
