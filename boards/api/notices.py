@@ -9,7 +9,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -95,7 +95,7 @@ class RulesEdit(Body):
 
 
 class RulesOut(serializers.Serializer[NoticeRules]):
-    kinds = serializers.SerializerMethodField()
+    kinds = serializers.SerializerMethodField(help_text="null: not wanted at all.")
     scope = serializers.CharField()
     boards = serializers.ListField(child=serializers.CharField())
     digest = serializers.CharField()
@@ -107,6 +107,7 @@ class RulesOut(serializers.Serializer[NoticeRules]):
     email = serializers.SerializerMethodField()
     version = serializers.IntegerField()
 
+    @extend_schema_field(KindsIn)
     def get_kinds(self, found: NoticeRules) -> dict[str, list[str] | None]:
         return {**rules.DEFAULT, **found.kinds}
 

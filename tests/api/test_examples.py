@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.api.contract import Operation, faults, operations, places
-from tests.api.world import FOR_PEOPLE, World, undone
+from tests.api.world import FOR_OPERATORS, FOR_PEOPLE, World, undone
 
 TAKES_JSON = [o for o in operations() if o.body is not None]
 
@@ -31,7 +31,7 @@ def test_the_call_with_its_example_succeeds_as_documented(
     operation: Operation, world: World
 ) -> None:
     caller = world.member
-    if operation.id in {"create_board", "edit_board", "create_token", "revoke_token"}:
+    if operation.id in FOR_OPERATORS:
         caller = world.root
     if operation.id in FOR_PEOPLE:
         caller = world.person

@@ -8,13 +8,13 @@ import pytest
 
 from boards.models import Attempt, Card
 from tests.api.contract import Operation, operations
-from tests.api.world import FOR_PEOPLE, World, state_digest
+from tests.api.world import FOR_OPERATORS, FOR_PEOPLE, World, state_digest
 
 KEYED = [o for o in operations() if "Idempotency-Key" in o.parameters]
 
 
 def caller_of(world: World, operation: Operation) -> Any:
-    if operation.id == "create_board":
+    if operation.id in FOR_OPERATORS:
         return world.root
     if operation.id in FOR_PEOPLE:
         return world.person

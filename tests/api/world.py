@@ -392,6 +392,21 @@ FOR_PEOPLE = frozenset(
     }
 )
 
+#: Operations that need an operator of the board.
+FOR_OPERATORS = frozenset(
+    {
+        "create_board",
+        "create_token",
+        "create_webhook",
+        "delete_webhook",
+        "edit_board",
+        "edit_webhook",
+        "redeliver",
+        "revoke_token",
+        "test_webhook",
+    }
+)
+
 
 class World:
     """Two boards and everybody who may call: the first board is seen, the second is hidden."""
@@ -618,8 +633,8 @@ def example(side: Side, name: str) -> Any:
             "kinds": {
                 "question": ["browser", "email", "webhook"],
                 "review": ["browser"],
-                "blocked": [],
-                "stalled": None,
+                "blocked": ["webhook"],
+                "stalled": ["browser"],
                 "budget": ["email"],
                 "mention": ["browser"],
             },
@@ -639,7 +654,11 @@ def example(side: Side, name: str) -> Any:
             "kinds": ["card.*", "attempt.failed"],
             "active": True,
         },
-        "set_personal_webhook": {"url": "https://me.example.org/", "kinds": [], "active": True},
+        "set_personal_webhook": {
+            "url": "https://me.example.org/",
+            "kinds": ["notice.*"],
+            "active": True,
+        },
         "edit_webhook": {
             "url": "https://hooks.example.org/other",
             "kinds": ["card.blocked"],
