@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
@@ -86,7 +87,7 @@ class Line:
 class Page:
     """Events by minute, the newest first; ``older`` is where the next page begins."""
 
-    minutes: list[tuple[datetime, list[Line]]] = field(default_factory=list)
+    minutes: list[tuple[str, list[Line]]] = field(default_factory=list)
     older: int | None = None
     #: True where the page ends for having looked far, not for being full.
     sparse: bool = False
@@ -145,7 +146,8 @@ def page_of(board: Board, wanted: Wanted, card: Card | None, before: int, zone: 
         page.older, page.sparse = floor, True
     lines = _lines(board, rows)
     for minute, some in groupby(lines, lambda line: _minute(line.event.at, zone)):
-        page.minutes.append((minute, list(some)))
+        # A template would turn it into the server's own time.
+        page.minutes.append((date_format(minute, "j M Y H:i"), list(some)))
     return page
 
 
