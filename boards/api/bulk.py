@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -50,6 +51,7 @@ class OutcomeOut(serializers.Serializer[Any]):
     card = serializers.CharField()
     ok = serializers.BooleanField()
     version = serializers.IntegerField(required=False)
+    was = serializers.DictField(required=False, help_text="What edit changed, as it was before.")
     code = serializers.CharField(required=False)
     detail = serializers.CharField(required=False)
 
@@ -110,8 +112,13 @@ class BulkView(Endpoint):
 
     def _changed(self, name: str, fields: dict[str, Any]) -> Answer:
         card = lookup.card(self.principal, name, Role.MEMBER)
-        changed = _change(card, self.principal.actor, fields)
-        return Answer(200, {"card": name, "ok": True, "version": changed.version})
+        actor = self.principal.actor
+        told: dict[str, Any] = {"card": name, "ok": True}
+        if fields["action"] == "edit":
+            changed, told["was"] = _edit(card, actor, fields["changes"])
+        else:
+            changed = _change(card, actor, fields)
+        return Answer(200, {**told, "version": changed.version})
 
 
 def _change(card: Card, actor: str, fields: dict[str, Any]) -> Card:
@@ -119,18 +126,20 @@ def _change(card: Card, actor: str, fields: dict[str, Any]) -> Card:
     if action == "move":
         column: Column = lookup.column(card.board, fields["column"])
         return cards.move(card.pk, actor, column.pk)[0]
-    if action == "edit":
-        return _edit(card, actor, fields["changes"])
     steer: Callable[[UUID, str], Card] = getattr(cards, action)
     return steer(card.pk, actor)
 
 
-def _edit(card: Card, actor: str, changes: dict[str, Any]) -> Card:
-    """Edit the card as it is now: labels are added to those that others add meanwhile."""
+def _edit(card: Card, actor: str, changes: dict[str, Any]) -> tuple[Card, dict[str, Any]]:
+    """Edit the card as it is now, and return it with what was changed as it was before.
+
+    Labels are added to those that others add meanwhile.
+    """
     for left in range(TRIES - 1, -1, -1):
         try:
             edits = _edits(card, changes)
-            return cards.edit(card.pk, actor, edits, expected_version=card.version)
+            was = {name: _told(getattr(card, name)) for name in edits}
+            return cards.edit(card.pk, actor, edits, expected_version=card.version), was
         except Stale:
             if not left:
                 raise
@@ -152,3 +161,11 @@ def _edits(card: Card, changes: dict[str, Any]) -> dict[str, Any]:
         if len(edits["labels"]) > MAX_LABELS:
             raise Invalid.field("changes.add_labels", f"a card has at most {MAX_LABELS} labels.")
     return edits
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, Goal):
+        return str(value.pk)
+    if isinstance(value, datetime):
+        return serializers.DateTimeField().to_representation(value)
+    return value

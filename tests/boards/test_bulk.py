@@ -67,11 +67,14 @@ def test_labels_goal_and_priority(board, ann):
         "add_labels": ["hot", "api"],
         "remove_labels": ["old"],
     }
-    assert change(ann, [one, two], "edit", changes=changes).status_code == 200
+    told = change(ann, [one, two], "edit", changes=changes).json()["results"]
+    assert told[0]["was"] == {"priority": 3, "goal": None, "labels": ["api", "old"]}
+    assert told[0]["version"] == now_is(one).version
     assert now_is(one).labels == ["api", "hot"]
     assert now_is(two).labels == ["ui", "hot", "api"]
     assert {(now_is(c).priority, now_is(c).goal_id) for c in (one, two)} == {(0, goal.pk)}
-    change(ann, [one], "edit", changes={"goal": None})
+    (told,) = change(ann, [one], "edit", changes={"goal": None}).json()["results"]
+    assert told["was"] == {"goal": str(goal.pk)}
     assert now_is(one).goal_id is None
     other = make_goal()
     (told,) = change(ann, [one], "edit", changes={"goal": str(other.pk)}).json()["results"]

@@ -6,7 +6,8 @@ import {
 } from "../../vendor/pragmatic-dnd.js";
 import {$$, board, cardOf, listOf, mayWrite, tabs} from "./dom.js";
 import {feed} from "./feed.js";
-import {move} from "./moves.js";
+import {move, moveAll} from "./moves.js";
+import {selected} from "./select.js";
 
 const equipped = new WeakSet();
 
@@ -18,6 +19,13 @@ export function equip(card) {
       element: card,
       canDrag: ({input}) => !document.elementFromPoint(input.clientX, input.clientY)?.closest("textarea, input, button, form"),
       getInitialData: () => ({card: card.dataset.card}),
+      onGenerateDragPreview() {
+        // Only for the picture that is carried.
+        const count = together(card).length;
+        if (count < 2) return;
+        card.dataset.carried = count;
+        requestAnimationFrame(() => delete card.dataset.carried);
+      },
     }),
     dropTargetForElements({
       element: card,
@@ -32,10 +40,16 @@ function clearEdges() {
   $$(".over").forEach(target => target.classList.remove("over"));
 }
 
+/* A picked card takes the other picked ones along. */
+function together(card) {
+  const cards = selected();
+  return cards.includes(card) ? cards : [card];
+}
+
 /* What a drag does, whoever carries it: {column, card, edge} says where, null nowhere. */
 const drags = {
   lift(card) {
-    card.classList.add("ghost");
+    together(card).forEach(one => one.classList.add("ghost"));
     feed.hold();
   },
   over(place) {
@@ -45,11 +59,15 @@ const drags = {
     if (place) tabs.get(place.column.id)?.classList.add("over");
   },
   drop(card, {column, card: other, edge}) {
-    move(card, column, other ? (edge === "top" ? {before: other} : {after: other}) : {});
+    const where = other ? (edge === "top" ? {before: other} : {after: other}) : {};
+    const cards = together(card);
+    if (cards.length === 1) { move(card, column, where); return; }
+    // Where the others go is beside one that stays.
+    if (!cards.includes(other)) moveAll(cards, column, where);
   },
   end(card) {
     clearEdges();
-    card.classList.remove("ghost");
+    $$(".card.ghost").forEach(one => one.classList.remove("ghost"));
     feed.release();
   },
 };

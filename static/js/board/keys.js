@@ -1,8 +1,12 @@
 /* The keyboard: one tab stop per column, and what single keys do. */
 import {$, $$, board, cardsIn, columnOf, listOf, mayWrite} from "./dom.js";
 import {compose} from "./compose.js";
-import {menuIsOpen, openMenu} from "./menu.js";
-import {step, undo} from "./moves.js";
+import {archive, openFor} from "./bulk.js";
+import {openMenu} from "./menu.js";
+import {popupIsOpen} from "./popup.js";
+import {clear, extend, pick, pickAll, selected} from "./select.js";
+import {step} from "./moves.js";
+import {redoLast, undoLast} from "../undo.js";
 
 /* One tab stop per column: the card that was focused last in it, else its first. */
 let lastFocus = null;
@@ -12,9 +16,10 @@ export const returnFocus = () => {
 export function rove() {
   for (const column of $$(".col", board)) {
     const cards = cardsIn(column), stop = cards.find(card => card === column.stop) ?? cards[0];
-    listOf(column).tabIndex = cards.length ? -1 : 0;
+    if (listOf(column).tabIndex !== (cards.length ? -1 : 0)) listOf(column).tabIndex = cards.length ? -1 : 0;
     for (const card of cards) {
-      for (const node of $$(".t, .kb", card)) node.tabIndex = card === stop ? 0 : -1;
+      const index = card === stop ? 0 : -1;
+      for (const node of $$(".t, .kb", card)) if (node.tabIndex !== index) node.tabIndex = index;
     }
   }
 }
@@ -37,9 +42,14 @@ addEventListener("keydown", event => {
     step(card, event.key);
     return;
   }
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.matches("input, textarea, select") || $("dialog[open]") || menuIsOpen()) return;
-  const go = other => other && $(".t", other).focus();
+  if (event.target.matches("input:not([type=checkbox]), textarea, select") || $("dialog[open]") || popupIsOpen()) return;
+  const chord = event.ctrlKey || event.metaKey;
+  if (chord && event.key === "z" && mayWrite) { event.preventDefault(); undoLast(); return; }
+  if (chord && event.key === "Z" && mayWrite) { event.preventDefault(); redoLast(); return; }
+  if (chord && event.key === "a" && mayWrite) { event.preventDefault(); pickAll(card); return; }
+  if (event.key === "Escape" && clear()) { event.preventDefault(); return; }
+  if (chord || event.altKey) return;
+  const go = other => { if (other) $(".t", other).focus(); return other; };
   const column = card && columnOf(card), columns = $$(".col");
   const sideways = by => {
     for (let n = columns.indexOf(column) + by; n >= 0 && n < columns.length; n += by) {
@@ -48,11 +58,22 @@ addEventListener("keydown", event => {
   };
   const within = by => card ? cardsIn(column)[cardsIn(column).indexOf(card) + by] : $(".card");
   if (!single.checked && event.key !== "?") return;
+  const cards = () => selected().length ? selected() : card ? [card] : [];
   const keys = {
     j: () => go(within(1)), k: () => go(within(-1)), l: () => go(card ? sideways(1) : $(".card")), h: () => go(card && sideways(-1)),
-    m: () => card && mayWrite && openMenu(card, $(".kb", card)),
-    c: () => mayWrite && compose(), z: undo, "/": () => $("#q")?.focus(),
-    "?": () => document.getElementById("keys").showModal(),
+    "/": () => $("#q")?.focus(), f: () => $("[data-filter-open]")?.click(),
+    "?": () => document.getElementById("keys")?.showModal(),
   };
+  const changes = {
+    m: () => selected().length ? openFor("move", selected(), $("#bulk [data-bulk=move]")) : card && openMenu(card, $(".kb", card)),
+    c: compose, z: undoLast, Z: redoLast,
+    x: () => card && pick(card), X: () => card && extend(card),
+    J: () => card && (pick(card, true), go(within(1)) && extend(document.activeElement.closest(".card"))),
+    K: () => card && (pick(card, true), go(within(-1)) && extend(document.activeElement.closest(".card"))),
+    p: () => openFor("priority", cards(), card ? $(".kb", card) : $("#bulk [data-bulk=priority]")),
+    L: () => openFor("label", cards(), card ? $(".kb", card) : $("#bulk [data-bulk=label]")),
+    e: () => cards().length && archive(cards()),
+  };
+  if (mayWrite) Object.assign(keys, changes);
   if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
 });

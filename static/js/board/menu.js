@@ -1,10 +1,14 @@
 /* What a card's menu does. */
 import {announce, call} from "../api.js";
-import {$, $$, board, cardsIn, columnOf} from "./dom.js";
+import {$, $$, cardsIn, columnOf} from "./dom.js";
+import {archive} from "./bulk.js";
 import {explain, move} from "./moves.js";
+import {popup} from "./popup.js";
+import {gettext} from "../words.js";
 
 const menu = document.getElementById("move-menu");
 let subject = null;
+const opened = popup(menu, chosen);
 
 export function openMenu(card, anchor) {
   subject = card;
@@ -16,52 +20,27 @@ export function openMenu(card, anchor) {
   const {state} = card.dataset, over = state === "completed" || state === "cancelled";
   const fits = {pause: !over, resume: !over, retry: state !== "running" && state !== "completed", cancel: !over};
   for (const item of $$("[data-steer]", menu)) item.hidden = !fits[item.dataset.steer];
-  menu.showPopover();
-  const at = anchor.getBoundingClientRect(), size = menu.getBoundingClientRect();
-  menu.style.left = `${Math.max(8, Math.min(at.left, innerWidth - size.width - 8))}px`;
-  menu.style.top = `${Math.max(8, Math.min(at.bottom + 4, innerHeight - size.height - 8))}px`;
-  $(".mi", menu).focus();
+  const archive = $("[data-archive]", menu);
+  if (archive) archive.hidden = !(over || state === "backlog");
+  opened.open(anchor, $(".t", card));
 }
 
-function closeMenu() {
-  menu.hidePopover();
-  if (subject?.isConnected) $(".t", subject)?.focus({preventScroll: true});
-}
-
-// Closed by whatever means: by us, by Escape before focus came to it, by a click elsewhere.
-menu.addEventListener("toggle", event => {
-  const lost = document.activeElement === document.body || menu.contains(document.activeElement);
-  if (event.newState === "closed" && lost && subject?.isConnected) $(".t", subject).focus({preventScroll: true});
-});
-
-menu.addEventListener("keydown", event => {
-  const items = $$(".mi:not([hidden])", menu), at = items.indexOf(document.activeElement);
-  if (event.key === "ArrowDown") items[(at + 1) % items.length].focus();
-  else if (event.key === "ArrowUp") items[(at + items.length - 1) % items.length].focus();
-  else if (event.key === "Escape" || event.key === "Tab") closeMenu();
-  else if (/^[1-9]$/.test(event.key)) $$("[data-move-to]", menu)[event.key - 1]?.click();
-  else return;
-  event.preventDefault();
-  event.stopPropagation();
-});
-
-menu.addEventListener("click", async event => {
-  const item = event.target.closest(".mi"), card = subject;
-  if (!item || !card) return;
-  closeMenu();
+async function chosen(item) {
+  const card = subject;
   if (item.dataset.moveTo) {
     move(card, document.getElementById(`col-${item.dataset.moveTo}`));
   } else if (item.dataset.rank) {
     const cards = cardsIn(columnOf(card)).filter(other => other !== card);
     const top = item.dataset.rank === "top";
     if (cards.length) move(card, columnOf(card), top ? {before: cards[0]} : {after: cards.at(-1)});
+  } else if (item.dataset.archive !== undefined) {
+    await archive([card]);
   } else {
     try {
       await call("POST", `/cards/${card.dataset.card}/${item.dataset.steer}`, {});
-      announce(`${card.dataset.key}: ${item.textContent.trim()} done.`);
+      announce(gettext("{key}: {what} done.", {key: card.dataset.key, what: item.textContent.trim()}));
     } catch (refusal) {
       await explain(card, columnOf(card), refusal, {});
     }
   }
-});
-export const menuIsOpen = () => menu.matches(":popover-open");
+}
