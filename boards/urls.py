@@ -4,11 +4,17 @@ from django.urls import path
 
 from boards import activity, views
 from boards.insights import views as insights
+from boards.notices import pages as notices
 
 app_name = "boards"
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("inbox", notices.page, name="inbox"),
+    path("inbox/count", notices.count, name="inbox_count"),
+    path("inbox/settings", notices.notifications, name="notifications"),
+    path("inbox/unsubscribe/<str:token>", notices.unsubscribe, name="unsubscribe"),
+    path("boards/<str:key>/webhooks", notices.webhooks, name="webhooks"),
     path("boards/<str:key>", views.board, name="board"),
     path("boards/<str:key>/changes", views.changes, name="changes"),
     path("boards/<str:key>/activity", activity.activity, name="activity"),
