@@ -876,6 +876,7 @@ def note(card: Card, kind: str, actor: str, **data: Any) -> None:
         card=card.key,
         column=str(card.column_id),
         state=card.state,
+        rank=card.rank,
         version=card.version,
         **data,
     )

@@ -1,7 +1,7 @@
 /* The board: everybody else's changes, live, and what is clicked on it. */
 import {announce, call, toast} from "./api.js";
 import {connect} from "./live.js";
-import {refresh, reread, retape, tapes} from "./board/cards.js";
+import {concerns, measure, refresh, reheard, reread, retape} from "./board/cards.js";
 import {fold, unfold} from "./board/columns.js";
 import {quickAdd} from "./board/compose.js";
 import {$, $$, board, columnOf, key, narrow, tabs} from "./board/dom.js";
@@ -43,14 +43,17 @@ board.addEventListener("submit", async event => {
 });
 
 document.addEventListener("htmx:after:swap", () => {
-  // A card that moved up meanwhile came twice: the first is the one that is kept current.
-  const seen = new Set();
+  // A card that moved meanwhile came twice: the newer is right.
+  const seen = new Map();
   for (const card of $$(".card", board)) {
-    if (seen.has(card.id)) card.remove();
-    else { seen.add(card.id); equip(card); }
+    const twin = seen.get(card.id), newer = !twin || Number(card.dataset.version) > Number(twin.dataset.version);
+    (newer ? twin : card)?.remove();
+    if (newer) { seen.set(card.id, card); equip(card); }
   }
+  measure();
   returnFocus();
   rove();
+  reheard();
   retape();
 });
 document.addEventListener("htmx:response:error", () => toast("That could not be loaded; try again."));
@@ -69,9 +72,9 @@ const live = connect({
     const working = events.some(event => event.kind.startsWith("step."));
     document.getElementById("live-seq").textContent = `· event ${events.at(-1).seq.toLocaleString()}`;
     // A step by itself changes only the tape, unless the card isn't shown as running yet.
-    const structural = new Set(events.filter(e => e.data.card || e.kind.startsWith("checkpoint.") || e.data.checkpoint).map(e => e.subject));
-    if (structural.size) await refresh(structural);
-    else if (working) await tapes();
+    const structural = events.filter(e => e.data.card || e.kind.startsWith("checkpoint.") || e.data.checkpoint);
+    if (structural.length) await refresh(new Set(structural.filter(concerns).map(e => e.subject)), events.at(-1).seq);
+    else if (working) retape();
   },
   onState({state, since}) {
     document.getElementById("live-state").textContent = WORDS[state] ?? state;

@@ -4,23 +4,70 @@ import {tell} from "../times.js";
 import {$, $$, board, cardOf, cardsIn, columnOf, endOf, key, listOf, put, query} from "./dom.js";
 import {equip} from "./drag.js";
 import {rove} from "./keys.js";
+import {keepPicked} from "./select.js";
+import {morph} from "./morph.js";
 
 const MOST_IDS = 100, PAGE = 30;
+const SLICE = 12, TAPES_PACE = 1_000, SETTLING = 10_000;
+
+/* ---- where cards stand ------------------------------------------------------------------- */
+
+/* A card's place among the others of its column: running ones first, then as the board is sorted. */
+function placeOf({dataset}) {
+  return dataset.sort ? JSON.parse(dataset.sort) : [Number(dataset.group), Number(dataset.rank)];
+}
+
+function isAfter(one, other) {
+  const n = one.findIndex((part, at) => part !== other[at]);
+  return n >= 0 && one[n] > other[n];
+}
+
+/* How far down a column is shown: its cards up to there are all in the page. Without an entry
+   all of them are. */
+const reaches = new WeakMap();
+
+/* Takes note of how far the columns are shown, right after the server has sent their cards. */
+export function measure() {
+  for (const column of $$(".col", board)) {
+    const last = cardsIn(column).at(-1);
+    if ($(".more-row:not([hidden])", column)) reaches.set(column, last ? placeOf(last) : [-1]);
+    else reaches.delete(column);
+  }
+}
+
+const isBeyond = (at, column) => reaches.has(column) && isAfter(at, reaches.get(column));
+
+/* True if an event may change what the page shows, besides its counts. */
+export function concerns({subject, data}) {
+  const {query, lanes, sort} = board.dataset;
+  if (cardOf(subject) || data.rank === undefined || query || lanes || (sort && sort !== "manual")) return true;
+  const column = document.getElementById(`col-${data.column}`);
+  return !!column && !isBeyond([data.state === "running" ? 0 : 1, data.rank], column);
+}
 
 export function place(card, column) {
-  // Running cards first, then by rank: the order the server lists them in.
-  const at = [Number(card.dataset.group), Number(card.dataset.rank)];
-  const later = other => {
-    const theirs = [Number(other.dataset.group), Number(other.dataset.rank)];
-    return theirs[0] > at[0] || (theirs[0] === at[0] && theirs[1] > at[1]);
-  };
-  const next = cardsIn(column).find(other => other !== card && later(other));
-  const following = cardsIn(column)[cardsIn(column).indexOf(card) + 1];
+  const at = placeOf(card), cards = cardsIn(column);
+  const next = cards.find(other => other !== card && isAfter(placeOf(other), at));
+  const following = cards[cards.indexOf(card) + 1];
   if (card.parentElement !== listOf(column) || following !== next) {
     put(card, listOf(column), next ?? endOf(column));
   }
-  return next;
 }
+
+/* Lets the end of a column go that others' changes have made long, unless somebody is there. */
+function trim(column, left) {
+  const cards = cardsIn(column), most = PAGE * (1 + Number(column.dataset.pages ?? 0));
+  if (cards.length < most + PAGE) return left;
+  const list = listOf(column), seen = list.scrollTop + 2 * list.clientHeight;
+  let keep = cards.length;
+  while (keep > most && cards[keep - 1].offsetTop - list.offsetTop > seen && isFree(cards[keep - 1])) keep--;
+  if (keep === cards.length) return left;
+  cards.slice(keep).forEach(card => card.remove());
+  reaches.set(column, placeOf(cards[keep - 1]));
+  return left + cards.length - keep;
+}
+
+const isFree = card => !card.matches(".sel, .ghost, .pending") && !card.contains(document.activeElement) && !$("details[open]", card);
 
 /* The line between the running and the waiting cards of a column. */
 export function part(column) {
@@ -41,7 +88,7 @@ function setCounts({counts, attention, done, total}) {
     $(".wip", column).classList.toggle("at", full);
     $("[data-at-limit]", column)?.toggleAttribute("hidden", !full);
     $(".wip rect", column)?.setAttribute("width", limit ? Math.min(100, 100 * count / limit) : 0);
-    const row = $(".more-row", column), left = count - cardsIn(column).length;
+    const row = $(".more-row", column), left = trim(column, count - cardsIn(column).length);
     row.hidden = left <= 0;
     $("button", row).textContent = `${left} more`;
     if (left > 0 && cardsIn(column).length < PAGE) fill(column);
@@ -55,13 +102,13 @@ function setCounts({counts, attention, done, total}) {
 }
 
 /* Reads on where a column shows less than a page of what it has: cards left it, or the counts
-   ran ahead of the events. */
+   ran ahead of the events. While everything moves only a column that runs empty is. */
 function fill(column) {
   clearTimeout(column.filling);
   column.filling = setTimeout(() => {
     const row = $(".more-row", column);
     if (row && !row.hidden && !column.matches(".rail")) $("button", row).click();
-  }, 300);
+  }, cardsIn(column).length < PAGE / 3 ? 300 : 1000);
 }
 
 /* Says at most every 5 s that more cards need a person. */
@@ -77,10 +124,15 @@ function call_for(count) {
   }
 }
 
+const STATES = ["flash", "ghost", "pending", "sel", "edge-top", "edge-bottom"];
+const told = new WeakMap();
+
 /* Makes a card what the server says it is, node by node: what somebody is doing in it stays. */
 function patch(old, html) {
-  const strips = $$(":scope > .strip", old), classes = ["flash", "ghost", "pending"].filter(name => old.classList.contains(name));
-  htmx.swap({text: html, target: old, sourceElement: board, swap: "outerMorph"});
+  if (told.get(old) === html) return;
+  told.set(old, html);
+  const strips = $$(":scope > .strip", old), classes = STATES.filter(name => old.classList.contains(name));
+  morph(old, made(html));
   old.classList.add(...classes);
   old.append(...strips);
 }
@@ -91,39 +143,64 @@ function made(html) {
   return holder.content.firstElementChild;
 }
 
-export async function refresh(ids) {
-  const all = [...ids];
-  for (let n = 0; n < all.length; n += MOST_IDS) await renew(all.slice(n, n + MOST_IDS));
-  await tapes();
+/* When a card was heard of last: what was read from the server before that may be outdated. */
+const heard = new Map();
+
+/* Has the named cards, and all counts, be as the server has them at event ``at`` or later. */
+export async function refresh(ids, at) {
+  const all = [...ids], now = performance.now();
+  all.forEach(id => heard.set(id, now));
+  for (const [id, when] of heard) if (now - when > SETTLING) heard.delete(id);
+  let n = 0;
+  do await renew(all.slice(n, n += MOST_IDS), at); while (n < all.length);
+  retape();
 }
 
-async function renew(ids) {
-  const answer = await fetch(`/boards/${key}/changes?ids=${ids.join(",")}${query()}`);
+/* Has those be read again that changed while more of a column was on its way. */
+export function reheard() {
+  const ids = [...heard.keys()];
+  if (ids.length) refresh(ids).catch(() => {});
+}
+
+async function renew(ids, at) {
+  const since = at ? `&at=${at}` : "";
+  const answer = await fetch(`/boards/${key}/changes?ids=${ids.join(",")}${since}${query()}`);
   if (!answer.ok) throw new Error(answer.status);
   const told = await answer.json();
   const focused = document.activeElement;
+  let began = performance.now();
   for (const fresh of told.cards) {
-    const column = document.getElementById(`col-${fresh.column}`);
-    let card = cardOf(fresh.id);
-    if (!column) { card?.remove(); continue; }
-    if (card && Number(card.dataset.version) > fresh.version) continue;
-    const before = card && columnOf(card);
-    if (card) patch(card, fresh.html);
-    else card = made(fresh.html);
-    const next = place(card, column);
-    // Below what is shown of a long column it belongs to the part not loaded.
-    if (!next && $(".more-row:not([hidden])", column) && before !== column) card.remove();
-    else if (before !== column) flash(card);
-    equip(card);
-    tell(card);
+    // In slices: a key that is pressed meanwhile is not kept waiting.
+    if (performance.now() - began > SLICE) {
+      await new Promise(turn => setTimeout(turn));
+      began = performance.now();
+    }
+    renewCard(fresh);
   }
   told.gone.forEach(id => cardOf(id)?.remove());
   setCounts(told);
+  keepPicked();
   rove();
   if (focused?.isConnected && focused !== document.activeElement && focused.matches(".card *")) {
     focused.focus({preventScroll: true});
   }
   return told;
+}
+
+function renewCard(fresh) {
+  const column = document.getElementById(fresh.lane ? `col-${fresh.column}--${fresh.lane}` : `col-${fresh.column}`);
+  let card = cardOf(fresh.id);
+  if (!column) { card?.remove(); return; }
+  if (card && Number(card.dataset.version) > fresh.version) return;
+  const before = card && columnOf(card);
+  if (card) patch(card, fresh.html);
+  else card = made(fresh.html);
+  // Below what is shown of a long column it belongs to the part not loaded.
+  if (isBeyond(placeOf(card), column)) { card.remove(); return; }
+  place(card, column);
+  if (before !== column) flash(card);
+  equip(card);
+  tell(card);
 }
 
 function flash(card) {
@@ -149,8 +226,9 @@ export async function tapes() {
     if (answer.ok) {
       for (const [id, {now, tape}] of Object.entries((await answer.json()).cards)) {
         const card = cardOf(id), line = card && $("[data-now]", card), row = card && $("[data-tape]", card);
-        if (line) line.textContent = now;
-        if (row) {
+        if (line && line.textContent !== now) line.textContent = now;
+        if (row && row.dataset.tape !== tape) {
+          row.dataset.tape = tape;
           row.replaceChildren(...[...tape].map(letter => {
             const tick = document.createElement("i");
             if (letter !== "r") tick.className = letter === "." ? "now" : letter;
@@ -160,9 +238,12 @@ export async function tapes() {
       }
     }
   } finally {
-    taping = false;
-    if (tapeAgain) { tapeAgain = false; retape(); }
+    setTimeout(() => {
+      taping = false;
+      if (tapeAgain) { tapeAgain = false; retape(); }
+    }, TAPES_PACE);
   }
 }
 // Where nobody waits for it: while the server is away the next event, or the clock, asks again.
 export const retape = () => tapes().catch(() => {});
+measure();

@@ -1,11 +1,12 @@
 /* Columns: folded up and unfolded, and more of them read. */
 import {$, $$, board, cardsIn, columnOf, key, narrow, query} from "./dom.js";
 
-// More of a column: htmx fetches them, below whatever card is the last one by then.
+// More of a column: htmx fetches them, below what is shown of it by then.
 board.addEventListener("click", event => {
   const button = event.target.closest("[data-more]");
   if (!button) return;
   const column = columnOf(button), last = cardsIn(column).at(-1);
+  if (event.isTrusted) column.dataset.pages = Number(column.dataset.pages ?? 0) + 1;
   const place = `?group=${last?.dataset.group ?? 0}&rank=${last?.dataset.rank ?? -(2 ** 52)}`;
   button.setAttribute("hx-get", `/boards/${key}/columns/${column.dataset.column}${place}${query()}`);
 }, true);
