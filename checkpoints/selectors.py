@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, QuerySet, Window
+from django.db.models import F, QuerySet, Sum, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
@@ -28,6 +29,7 @@ FILES_SHOWN = 60
 LINES_SHOWN = 400
 ATTEMPTS_DRAWN = 6
 TAPE_STEPS = 24
+LABELS_OFFERED = 30
 LOG_CHARS = 200_000
 
 # The drawing of the attempts, in its own units; text is about CHAR wide at its size.
@@ -499,3 +501,27 @@ def activity(board: Board) -> dict[str, dict[str, str]]:
         entry["tape"] += letter(step)
         entry["now"] = step.title or step.key
     return told
+
+
+def under_way(card: Card, live: Attempt) -> dict[str, Any]:
+    """Return the step that a live attempt is at (None between steps) and its last ones as tape."""
+    newest = Step.objects.filter(attempt=live).order_by("-number").defer("result", "input")
+    steps = list(newest[:TAPE_STEPS])[::-1]
+    now = next((s for s in reversed(steps) if s.status == Step.Status.STARTED), None)
+    return {"now": now, "tape": "".join(letter(step) for step in steps)}
+
+
+def labels_of(board_id: UUID) -> list[str]:
+    """Return the labels that the board's cards carried of late, the most used first."""
+    recent = Card.objects.filter(board_id=board_id).exclude(labels=[]).order_by("-updated_at")
+    used = Counter(
+        label for labels in recent.values_list("labels", flat=True)[:500] for label in labels
+    )
+    return [label for label, _ in used.most_common(LABELS_OFFERED)]
+
+
+def spent(card: Card) -> dict[str, Any]:
+    """Return what all attempts at the card used together."""
+    names = ("cost_usd", "input_tokens", "output_tokens")
+    sums = card.attempts.aggregate(**{name: Sum(name) for name in names})
+    return {name: value or 0 for name, value in sums.items()}

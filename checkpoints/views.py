@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
-from boards import cards, lookup
+from boards import cards, lookup, markup
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
-from boards.views import for_people, frame, principal
+from boards.views import for_people, frame, may_write, principal
 from checkpoints import briefing, recovery, selectors
 from checkpoints.models import Checkpoint
 from events import log
 from events.models import Event
+from goals.models import Goal
 from kernel.errors import Invalid, NotFound
 from kernel.limits import whole_number
 
-TABS = ("steps", "checkpoints", "messages", "briefing", "activity")
 ROWS = 100
 EVENTS = 300
+#: By level: what each priority is called where one is chosen.
+PRIORITIES = [
+    (0, gettext_lazy("Urgent")),
+    (1, gettext_lazy("High")),
+    (2, gettext_lazy("Medium")),
+    (3, gettext_lazy("Low")),
+    (4, gettext_lazy("None")),
+]
 
 
 @require_GET
@@ -30,19 +43,59 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
     """One card: what it is, its attempts, steps, checkpoints, messages and events."""
     found = lookup.card(principal(request), key)
     tab = request.GET.get("tab", "steps")
-    tab = tab if tab in TABS else "steps"
+    tab = tab if tab in _TABS else "steps"
     cursor = log.last_seq(found.board_id)
     attempts = list(found.attempts.order_by("-number")[:ROWS])
-    latest = attempts[0] if attempts else None
     shown = {
         **frame(request, found.board),
-        "card": found,
+        **_facts(found, attempts),
         "tab": tab,
         "cursor": cursor,
         "attempts": attempts,
-        "latest": latest,
-        "live": latest if latest and latest.status == "running" else None,
         "drawing": selectors.lineage(found, attempts),
+        "tabs": _tabs(found, attempts),
+        **_TABS[tab](request, found, attempts),
+    }
+    return render(request, "checkpoints/card.html", shown)
+
+
+@require_GET
+@for_people
+def drawer(request: HttpRequest, key: str) -> HttpResponse:
+    """The card beside its board: what it is, where it stands, and what is done now."""
+    found = lookup.card(principal(request), key)
+    attempts = list(found.attempts.order_by("-number")[:ROWS])
+    facts = _facts(found, attempts)
+    shown = {
+        "board": found.board,
+        "may_write": may_write(request, found.board),
+        **facts,
+        "built": briefing.build(found),
+    }
+    if facts["live"] is not None:
+        shown |= selectors.under_way(found, facts["live"])
+    return render(request, "checkpoints/_drawer.html", shown)
+
+
+@require_POST
+@for_people
+def preview(request: HttpRequest) -> HttpResponse:
+    """Markdown as it will look; nothing is kept."""
+    text = request.POST.get("text", "")
+    return HttpResponse(markup.markdown(text[: markup.MAX_CHARS]))
+
+
+def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    """What the page and the drawer say of the card, whatever else they show."""
+    latest = attempts[0] if attempts else None
+    live = latest if latest and latest.status == Attempt.Status.RUNNING else None
+    silent = live is not None and boards_selectors.is_silent(live)
+    goals = Goal.objects.filter(board_id=found.board_id, status=Goal.Status.ACTIVE)
+    return {
+        "card": found,
+        "latest": latest,
+        "live": live,
+        "look": "stalled" if silent else found.state,
         "head": recovery.head(found.pk, found.line),
         "columns": list(found.board.columns.all()),
         "question": cards.open_questions(found).first(),
@@ -52,44 +105,69 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
         "origin": selectors.origin_of(found),
         "forks": selectors.forks_of(found)[:ROWS],
         "parents": [d.depends_on for d in found.dependencies.select_related("depends_on")],
-        "message_count": found.messages.count(),
+        "children": found.dependents.order_by("number")[:ROWS],
+        "goals": goals.order_by("title")[:ROWS],
+        "known_labels": selectors.labels_of(found.board_id),
+        "priorities": PRIORITIES,
+        "spent": selectors.spent(found),
+        "tasks": markup.tasks_of(found.description),
+        "why": cards.why_waiting(found)[1] if found.state == Card.State.WAITING else "",
     }
-    live = shown["live"]
-    silent = live is not None and boards_selectors.is_silent(live)
-    shown["look"] = "stalled" if silent else found.state
-    shown["tabs"] = [
-        {"name": "steps", "words": "Steps", "count": latest.step_number if latest else 0},
+
+
+def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
+    latest = attempts[0] if attempts else None
+    return [
+        {"name": "steps", "words": _("Steps"), "count": latest.step_number if latest else 0},
         {
             "name": "checkpoints",
-            "words": "Checkpoints",
+            "words": _("Checkpoints"),
             "count": latest.checkpoint_number if latest else 0,
         },
-        {"name": "messages", "words": "Messages", "count": shown["message_count"]},
-        {"name": "briefing", "words": "Next worker is told", "count": None},
-        {"name": "activity", "words": "Activity", "count": None},
+        {"name": "messages", "words": _("Messages"), "count": found.messages.count()},
+        {"name": "briefing", "words": _("Next worker is told"), "count": None},
+        {"name": "activity", "words": _("Activity"), "count": None},
     ]
-    if found.state == "waiting":
-        shown["why"] = cards.why_waiting(found)[1]
-    if tab == "steps":
-        shown["rows"] = selectors.rows(found, {a.pk: a for a in attempts})
-        shown["planned"] = selectors.planned(found, shown["rows"])
-    elif tab == "checkpoints":
-        newest = Checkpoint.objects.filter(card=found).select_related("attempt")
-        shown["checkpoints"] = newest.order_by("-number")[:ROWS]
-        wanted, against = request.GET.get("c", ""), request.GET.get("against", "")
-        shown["compared"] = selectors.compared(found, wanted, against)
-    elif tab == "messages":
-        shown["messages_said"] = found.messages.order_by("-id")[:ROWS]
-    elif tab == "briefing":
-        shown["told_to"] = _attempt(found, request.GET.get("attempt", ""))
-        shown["built"] = (
-            briefing.told(shown["told_to"]) if shown["told_to"] else briefing.build(found)
-        )
-    else:
-        names = {str(c.pk): c.name for c in shown["columns"]}
-        newest = Event.objects.filter(subject_id=found.pk).order_by("-seq")[:EVENTS]
-        shown["events"] = selectors.story(newest, names)
-    return render(request, "checkpoints/card.html", shown)
+
+
+def _steps(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    rows = selectors.rows(found, {a.pk: a for a in attempts})
+    return {"rows": rows, "planned": selectors.planned(found, rows)}
+
+
+def _checkpoints(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    newest = Checkpoint.objects.filter(card=found).select_related("attempt")
+    wanted, against = request.GET.get("c", ""), request.GET.get("against", "")
+    return {
+        "checkpoints": newest.order_by("-number")[:ROWS],
+        "compared": selectors.compared(found, wanted, against),
+    }
+
+
+def _messages(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    return {"messages_said": found.messages.select_related("answers").order_by("-id")[:ROWS]}
+
+
+def _briefing(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    told_to = _attempt(found, request.GET.get("attempt", ""))
+    built = briefing.told(told_to) if told_to else briefing.build(found)
+    return {"told_to": told_to, "built": built}
+
+
+def _activity(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    names = {str(c.pk): c.name for c in found.board.columns.all()}
+    newest = Event.objects.filter(subject_id=found.pk).order_by("-seq")[:EVENTS]
+    return {"events": selectors.story(newest, names)}
+
+
+#: What each tab reads, and nobody else.
+_TABS: dict[str, Callable[[HttpRequest, Card, list[Attempt]], dict[str, Any]]] = {
+    "steps": _steps,
+    "checkpoints": _checkpoints,
+    "messages": _messages,
+    "briefing": _briefing,
+    "activity": _activity,
+}
 
 
 def _attempt(found: Card, text: str) -> Attempt | None:

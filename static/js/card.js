@@ -1,6 +1,7 @@
 /* The card page: its parts renewed as events arrive, the running step's output as it comes. */
 import {announce, call, toast} from "./api.js";
 import {connect} from "./live.js";
+import {editing, ready} from "./edit.js";
 import {colour, followAll as follow} from "./output.js";
 
 const main = document.getElementById("main");
@@ -30,9 +31,11 @@ document.addEventListener("htmx:after:swap", () => {
   const select = main.querySelector("select[data-column]");
   if (select && select !== document.activeElement) select.value = select.querySelector("option[selected]").value;
   colour();
+  ready();
   followAll();
   watch();
 });
+editing(main, soon);
 // A tab's beginning, not wherever the last one was scrolled to.
 main.addEventListener("click", event => {
   if (!event.target.closest(".tabs a")) return;
@@ -186,5 +189,6 @@ connect({
 // A lease that lapses is no event: a page left open finds out by looking.
 setInterval(() => { if (!document.hidden && main.querySelector(".step.live, .pill.run, .pill.fail")) later(0); }, 15_000);
 colour();
+ready();
 followAll();
 watch();
