@@ -10,12 +10,11 @@ from uuid import UUID
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
-from django.template.loader import render_to_string
 from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
 
-from boards import lookup, saved, selectors, sentences
+from boards import fragments, lookup, saved, selectors, sentences
 from boards.authentication import principal_of_user
 from boards.models import Board
 from boards.notices import inbox
@@ -23,6 +22,7 @@ from boards.wanted import Wanted, asked
 from events import log
 from kernel.access import Principal, Role
 from kernel.errors import Invalid
+from kernel.limits import whole_number
 
 MAX_IDS = 100
 BOARDS_SHOWN = 50
@@ -120,6 +120,7 @@ def board(request: HttpRequest, key: str) -> HttpResponse:
         "cursor": cursor,
         "modules": MODULES,
         "may_operate": may_operate(request, found),
+        "priorities": list(enumerate(selectors.PRIORITY_NAMES)),
     }
     if wanted.listed or wanted.archived:
         shown["faces"], shown["left"] = selectors.rows_of(found, wanted)
@@ -331,21 +332,32 @@ CHIPS = (
 )
 
 
+_counts: fragments.Shared[tuple[selectors.Pulse, selectors.Tally]] = fragments.Shared()
+
+
+def _counted(board: Board, wanted: Wanted) -> tuple[selectors.Pulse, selectors.Tally]:
+    pulse = selectors.pulse_of(board)
+    return pulse, selectors.counted(board, wanted, pulse)
+
+
 @require_GET
 @for_people
 def changes(request: HttpRequest, key: str) -> HttpResponse:
     """The named cards as they are now, and the counts of all columns, for a page to patch in.
 
     A card that is gone, or that the page's filter leaves out, is named in ``gone``. With
-    ``said`` the answer tells who changed the first card last, and how.
+    ``said`` the answer tells who changed the first card last, and how. With ``at`` the counts
+    may be anybody's of that event or a later one.
     """
     found = lookup.board(principal(request), key)
-    wanted, pulse = asked(request.GET), selectors.pulse_of(found)
+    wanted, at = asked(request.GET), whole_number(request.GET.get("at", ""), 18)
     ids = _ids(request.GET.get("ids", ""))
     shown = {"may_write": may_write(request, found)}
+    pulse, tally = _counts.get(
+        (found.pk, wanted), at, lambda: log.last_seq(found.pk), lambda: _counted(found, wanted)
+    )
     faces = selectors.some(found, ids, wanted, pulse)
     there = {f.card.pk for f in faces}
-    tally = selectors.counted(found, wanted, pulse)
     body: dict[str, Any] = {
         "cards": [
             {
@@ -354,7 +366,7 @@ def changes(request: HttpRequest, key: str) -> HttpResponse:
                 "lane": f.lane,
                 "sort": f.place,
                 "version": f.card.version,
-                "html": render_to_string("boards/_card.html", {**shown, "face": f}, request),
+                "html": fragments.card(f, shown),
             }
             for f in faces
         ],

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from boards.api import bulk, events, goals, insights, notices, openapi, views
+from boards.api import bulk, events, goals, insights, notices, openapi, saved, views
 
 #: Imported to be registered with the schema generator.
 SCHEMES = (openapi.TokenScheme, openapi.SessionScheme)
@@ -13,6 +13,8 @@ urlpatterns = [
     path("boards", views.BoardsView.as_view(), name="boards"),
     path("boards/<str:board>", views.BoardView.as_view(), name="board"),
     path("boards/<str:board>/insights", insights.InsightsView.as_view(), name="board-insights"),
+    path("boards/<str:board>/views", saved.ViewsView.as_view(), name="board-views"),
+    path("boards/<str:board>/views/<uuid:view>", saved.ViewView.as_view(), name="board-view"),
     path("cards", views.CardsView.as_view(), name="cards"),
     path("cards/bulk", bulk.BulkView.as_view(), name="cards-bulk"),
     path("cards/<str:card>", views.CardView.as_view(), name="card"),
