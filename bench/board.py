@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gzip
+import itertools
 import json
 import os
 import shutil
@@ -80,7 +81,8 @@ _WATCH = """
   watch("longtask", entry => kept.tasks.push([entry.startTime, entry.duration]));
   watch("event", entry => {
     if (!entry.interactionId) return;
-    kept.delays[entry.interactionId] = Math.max(kept.delays[entry.interactionId] ?? 0, entry.duration);
+    const before = kept.delays[entry.interactionId] ?? 0;
+    kept.delays[entry.interactionId] = Math.max(before, entry.duration);
   }, {durationThreshold: 16});
 })()
 """
@@ -93,6 +95,7 @@ _FRAMES_END = "() => { cancelAnimationFrame(window.counting); return window.fram
 _STAMP = """
 () => {
   window.painted = {};
+  const all = {childList: true, subtree: true, characterData: true};
   new MutationObserver(() => {
     for (const title of document.querySelectorAll("#board .card .t")) {
       const number = title.textContent.match(/^Edited, number (\\d+)$/)?.[1];
@@ -103,7 +106,7 @@ _STAMP = """
         }));
       }
     }
-  }).observe(document.getElementById("board"), {childList: true, subtree: true, characterData: true});
+  }).observe(document.getElementById("board"), all);
 }
 """
 
@@ -276,7 +279,7 @@ async def drag(page: Page, n: int) -> None:
 
 
 def rhythm(stamps: list[float]) -> dict[str, Any]:
-    gaps = [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(stamps)]
     if not gaps:
         return {"fps": 0}
     return {
