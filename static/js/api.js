@@ -10,6 +10,12 @@ function csrf() {
   return document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
 }
 
+/* Where nothing answered, or nothing behind the door did: the same request may be sent again. */
+export const unreachable = refusal => [0, 502, 503, 504].includes(refusal?.status);
+
+/* A name for one request, under which the server answers it only once. */
+export const newKey = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+
 export async function call(method, path, body, headers = {}) {
   let answer;
   try {

@@ -18,9 +18,10 @@ const later = new Map();
 
 /* Says that the card's version ``now`` is its version ``was`` come back. */
 export function restored(card, was, now) {
-  if (!was || !now || Number(was) === Number(now)) return;
+  const end = standing(card, was);
+  if (!end || !now || end === Number(now)) return;
   if (!later.has(card)) later.set(card, new Map());
-  later.get(card).set(Number(was), Number(now));
+  later.get(card).set(end, Number(now));
 }
 
 /* The number under which what the card was at ``version`` stands now. */

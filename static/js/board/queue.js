@@ -1,0 +1,94 @@
+/* Changes on their way to the server. While it can't be reached they are kept, over a reload of
+ * the page too, and sent in order when it is back: each under the key of its first try, so that
+ * one whose answer was lost is not done twice, and with the version that the person saw.
+ *
+ *   const told = await send({versions: {[card]: version}, path, body, what})
+ *
+ * gives the answer, or {queued: change} for one that is kept. ``what`` says it in words.
+ */
+import {Refused, call, newKey, unreachable} from "../api.js";
+import {gettext} from "../words.js";
+import {$, key} from "./dom.js";
+
+const RETRY = 2000;
+const SHELF = `queue ${key} ${$(".me")?.textContent.trim() ?? ""}`;
+const told = {sent() {}, refused() {}, changed() {}};
+let waiting = read(), flushing = false, away = false;
+
+function read() {
+  try { return JSON.parse(sessionStorage.getItem(SHELF)) ?? []; } catch { return []; }
+}
+
+function keep() {
+  try {
+    if (waiting.length) sessionStorage.setItem(SHELF, JSON.stringify(waiting));
+    else sessionStorage.removeItem(SHELF);
+  } catch { /* no room: they wait in this page alone */ }
+  told.changed(waiting.length);
+}
+
+export const queued = card => waiting.some(change => card in change.versions);
+export const queue = {
+  get length() { return waiting.length; },
+  get changes() { return [...waiting]; },
+  /* Who hears of it: sent(change, answer), refused(change, refusal, cards), changed(count). */
+  tell(listeners) { Object.assign(told, listeners); },
+  set away(value) { away = value; if (!away) flush(); },
+};
+
+function carry({id, path, body, versions}) {
+  const headers = {"Idempotency-Key": id}, [version] = Object.values(versions);
+  if (version) headers["If-Match"] = `"${version}"`;
+  return call("POST", path, body, headers);
+}
+
+export async function send({versions = {}, path, body, what, place}) {
+  const change = {id: newKey(), versions, path, body, what, place, at: Date.now()};
+  if (!waiting.length && !away) {
+    try {
+      return await carry(change);
+    } catch (refusal) {
+      if (!unreachable(refusal)) throw refusal;
+    }
+  }
+  waiting.push(change);
+  keep();
+  return {queued: change};
+}
+
+/* What waits behind a change builds on it: it goes on from its version, or not at all. */
+function handOn(change, version) {
+  for (const card of Object.keys(change.versions)) {
+    for (const other of waiting) {
+      if (!(card in other.versions)) continue;
+      if (version) other.versions[card] = version;
+      else other.lost = true;
+    }
+  }
+}
+
+export async function flush() {
+  if (flushing || away) return;
+  flushing = true;
+  try {
+    while (waiting.length) {
+      const [change] = waiting;
+      let answer, refusal;
+      try {
+        if (change.lost) throw new Refused({detail: gettext("An earlier change to it was refused."), code: "stale_version"}, 409);
+        answer = await carry(change);
+      } catch (error) {
+        refusal = error;
+      }
+      if (unreachable(refusal)) { setTimeout(flush, RETRY); break; }
+      waiting.shift();
+      change.answer = answer;
+      handOn(change, answer?.version);
+      keep();
+      if (refusal) told.refused(change, refusal, Object.keys(change.versions));
+      else told.sent(change, answer);
+    }
+  } finally {
+    flushing = false;
+  }
+}
