@@ -162,6 +162,52 @@ def test_the_log_folds_into_what_the_tables_said_at_every_moment() -> None:
 
 
 @pytest.mark.django_db
+def test_each_way_of_ending_and_filing_is_folded() -> None:
+    """What random histories may miss: every kind of event once, compared after each."""
+    board = make_board()
+    goal = make_goal(board)
+    backlog, doing = (column_of(board, kind) for kind in ("backlog", "in_progress"))
+    moved, cancelled, rewound = (make_card(board, max_attempts=1) for _ in range(3))
+    reviewed = make_card(board, review_required=True)
+    ledger = fold.Ledger(board.pk)
+
+    def race() -> None:
+        attempt = claimed(rewound)
+        recovery.save(attempt.pk, {"summary": "half way"})
+        first, _second = lines.fork(rewound.pk, 1, ANN, count=2)
+        leases.complete(claimed(first).pk, "won")
+
+    for change in (
+        lambda: claimed(moved),
+        lambda: cards.move(moved.pk, ANN, backlog.pk),
+        lambda: cards.move(moved.pk, ANN, doing.pk),
+        lambda: leases.fail(claimed(moved).pk, "boom"),
+        lambda: cards.retry(moved.pk, ANN),
+        lambda: leases.expire(claimed(moved).pk, actor=ANN),
+        lambda: cards.retry(moved.pk, ANN),
+        lambda: leases.block(claimed(moved).pk, "stuck", question="Which?"),
+        lambda: claimed(cancelled),
+        lambda: cards.cancel(cancelled.pk, ANN),
+        lambda: cards.archive(cancelled.pk, ANN),
+        lambda: cards.retry(cards.unarchive(cancelled.pk, ANN).pk, ANN),
+        lambda: leases.release(claimed(cancelled).pk, "so far"),
+        race,
+        lambda: lines.rewind(rewound.pk, 1, ANN),
+        lambda: leases.complete(claimed(reviewed).pk, "done"),
+        lambda: cards.reject(reviewed.pk, ANN, "not yet"),
+        lambda: leases.complete(claimed(reviewed).pk, "done"),
+        lambda: cards.approve(reviewed.pk, ANN),
+        lambda: cards.archive(reviewed.pk, ANN),
+        lambda: cards.edit(reviewed.pk, ANN, {"goal": goal, "labels": ["x"]}),
+        lambda: cards.edit(reviewed.pk, ANN, {"goal": None, "title": "Other"}),
+        lambda: cards.delete(reviewed.pk, ANN),
+    ):
+        change()
+        ledger.catch_up()
+        assert told(ledger, float("inf")) == tables(board.pk)
+
+
+@pytest.mark.django_db
 def test_a_deleted_card_was_there_until_it_was_deleted() -> None:
     with time_machine.travel(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), tick=False) as clock:
         board = make_board()
