@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from contextlib import ExitStack
 from typing import Any
@@ -15,7 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.http import parse_cookie
 
-from boards import audience, lookup
+from boards import audience, lookup, presence
 from boards.audience import Guest
 from events import tail
 from kernel.errors import DomainError
@@ -46,8 +47,11 @@ class BoardConsumer(AsyncWebsocketConsumer):
 
     Each text frame is one event as the API gives it, or ``{"type": "resync"}``. With ``many=1``
     events come as JSON arrays, at most one every GATHER_SECONDS: a busy board has fifty readers
-    woken twenty times a second, not each of them for every event. Nothing that comes in means
-    anything. Refusals accept first: a browser can't see why a handshake failed.
+    woken twenty times a second, not each of them for every event.
+
+    With ``presence=1`` a person's page is told who looks at the board, ``{"type": "presence"}``,
+    and the others are told of it; it may say ``{"looking": card}``. Nothing else that comes in
+    means anything. Refusals accept first: a browser can't see why a handshake failed.
     """
 
     # No channel layer: it would tie every socket to Redis, and messages may be lost in it.
@@ -57,6 +61,7 @@ class BoardConsumer(AsyncWebsocketConsumer):
         self._leaving = ExitStack()
         self._work: set[asyncio.Task[None]] = set()
         self._closed = self._many = False
+        self._page: presence.Page | None = None
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -83,10 +88,32 @@ class BoardConsumer(AsyncWebsocketConsumer):
         await self.accept()
         self._leaving.enter_context(audience.seated(guest, self._show_out))
         self._spawn(self._pump(subscription))
+        if b"presence=1" in self.scope.get("query_string", b"").split(b"&"):
+            being = presence.present(self.scope["principal"], guest.board_id, self._tell)
+            self._page = self._leaving.enter_context(being)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if len(text_data or bytes_data or "") > MAX_FRAME_CHARS:
             await self._leave(TOO_BIG)
+        elif self._page is not None and text_data:
+            self._look(self._page, text_data)
+
+    def _look(self, page: presence.Page, text: str) -> None:
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(said, dict) and "looking" in said:
+            page.look(lookup.as_uuid(said["looking"]))
+
+    def _tell(self, text: str) -> None:
+        self._spawn(self._told(text))
+
+    async def _told(self, text: str) -> None:
+        try:
+            await self._deliver(text)
+        except TimeoutError:
+            self._show_out(TOO_SLOW)
 
     async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         raise StopConsumer

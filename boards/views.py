@@ -286,7 +286,7 @@ def _headers(wanted: Wanted) -> list[dict[str, Any]]:
         (gettext("Card"), "newest", "key"),
         (gettext("Title"), "", "title"),
         (gettext("State"), "age", "state"),
-        (gettext("Priority"), "priority", "prio"),
+        (gettext("Priority"), "priority", "level"),
         (gettext("Goal"), "", "goal"),
         (gettext("Worker"), "", "worker"),
         (gettext("Labels"), "", "labels"),
@@ -318,8 +318,8 @@ def may_operate(request: HttpRequest, board: Board) -> bool:
 
 #: What the board's script is made of: a browser told early fetches all of it at once.
 MODULES = [f"js/board/{name}.js" for name in (
-    "bulk", "cards", "columns", "compose", "dom", "drag", "feed", "keys", "menu", "moves", "popup",
-    "select",
+    "asking", "bulk", "cards", "columns", "compose", "dom", "drag", "feed", "keys", "menu",
+    "morph", "moves", "popup", "presence", "queue", "select",
 )]  # fmt: skip
 
 

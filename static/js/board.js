@@ -4,12 +4,15 @@ import {connect} from "./live.js";
 import {concerns, measure, refresh, reheard, reread, retape} from "./board/cards.js";
 import {fold, unfold} from "./board/columns.js";
 import {quickAdd} from "./board/compose.js";
-import {$, $$, board, columnOf, key, narrow, tabs} from "./board/dom.js";
+import {$, $$, board, columnOf, key, make, narrow, tabs} from "./board/dom.js";
 import {equip} from "./board/drag.js";
 import {feed} from "./board/feed.js";
 import {returnFocus, rove} from "./board/keys.js";
 import {openMenu} from "./board/menu.js";
-import {explain} from "./board/moves.js";
+import {explain, showQueued} from "./board/moves.js";
+import {meet, tellOpen} from "./board/presence.js";
+import {queue} from "./board/queue.js";
+import {gettext, ngettext} from "./words.js";
 
 board.addEventListener("click", async event => {
   const target = event.target.closest("button");
@@ -65,6 +68,24 @@ const WORDS = {
   offline: "Offline", "signed-out": "Signed out", gone: "No longer a member",
 };
 
+/* The strip above the board: since when it is not current, and how many changes wait. */
+let kept = {state: "connecting"};
+function tellKept() {
+  const {state, since} = kept, n = queue.length, strip = document.getElementById("offline");
+  const away = ["offline", "signed-out", "gone"].includes(state);
+  strip.hidden = !away && !n;
+  const wait = n ? ngettext("{n} change will be sent when you are back.", "{n} changes will be sent when you are back.", n) : "";
+  const texts = {
+    offline: gettext("Offline since {time}. The board shows what was true then and catches up by itself.", {time: since?.toLocaleTimeString()}),
+    "signed-out": gettext("You are signed out. Reload the page to sign in again."),
+    gone: gettext("This board is no longer yours to see."),
+  };
+  const text = away ? [texts[state], wait].filter(Boolean).join(" ") : ngettext("{n} change is being sent.", "{n} changes are being sent.", n);
+  const line = $("span", strip);
+  if (line.textContent !== text) line.textContent = text;
+  $("button", strip)?.toggleAttribute("hidden", state !== "offline");
+}
+
 const live = connect({
   board: key,
   after: board.dataset.cursor,
@@ -76,22 +97,28 @@ const live = connect({
     if (structural.length) await refresh(new Set(structural.filter(concerns).map(e => e.subject)), events.at(-1).seq);
     else if (working) retape();
   },
+  onPresence: meet,
   onState({state, since}) {
+    // What waits is sent after what was missed is shown.
+    if (state === "live" || state === "polling") queue.away = false;
+    else if (state !== "catching-up" && state !== "connecting") queue.away = true;
+    kept = {state, since};
     document.getElementById("live-state").textContent = WORDS[state] ?? state;
     document.getElementById("live-dot").classList.toggle("pulse", state === "live");
     board.dataset.live = state;
-    const strip = document.getElementById("offline"), away = ["offline", "signed-out", "gone"].includes(state);
-    strip.hidden = !away;
-    if (away) {
-      $("span", strip).textContent = state === "offline"
-        ? `Offline since ${since.toLocaleTimeString()}. The board shows what was true then and catches up by itself.`
-        : state === "signed-out" ? "You are signed out. Reload the page to sign in again." : "This board is no longer yours to see.";
-    }
+    tellKept();
   },
   onResync: reread,
 });
 feed.hold = () => live.hold();
 feed.release = () => live.release();
+queue.tell({changed: tellKept});
+tellOpen(card => live.looking(card));
+const again = make("button", {className: "btn sm", type: "button", textContent: gettext("Retry now"), hidden: true});
+again.addEventListener("click", () => live.retry());
+document.getElementById("offline").append(again);
+showQueued();
+tellKept();
 
 /* Which column a narrow screen shows, and the one it begins with. */
 const sights = new IntersectionObserver(entries => {
@@ -99,6 +126,7 @@ const sights = new IntersectionObserver(entries => {
     if (!isIntersecting || !narrow.matches) continue;
     tabs.forEach(tab => tab.removeAttribute("aria-current"));
     const tab = tabs.get(target.id);
+    if (!tab) continue;
     tab.setAttribute("aria-current", "true");
     tab.parentElement.scrollTo({left: tab.offsetLeft - 80});
   }

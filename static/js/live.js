@@ -1,12 +1,15 @@
 /* Follows a board: every event once, in order, through lost connections.
  *
- *   const live = connect({board, after, onEvents, onState, onResync})
+ *   const live = connect({board, after, onEvents, onState, onResync, onPresence})
  *   live.hold() … live.release()   hands nothing over in between: a drag
+ *   live.looking(card)             which card this page has open, null for none
  *
  * onEvents(events)   at most once a frame; the next batch waits for a promise it returns, and one
  *                    that fails is handed over again
  * onState({state, since})   connecting, live, catching-up, polling, offline, signed-out, gone
  * onResync(seq)   too much was missed: load anew what is shown, it goes on from there
+ * onPresence({viewers, me})   who looks at the board, at first and whenever that changes; with it,
+ *                             the others are told of this page
  */
 const FIRST = 250, SLOWEST = 10_000, POLL = 5_000, PROBE = 20_000, MOST = 5_000;
 const REST = 1_000, TRIES = 5;
@@ -14,7 +17,9 @@ const REST = 1_000, TRIES = 5;
 // leaves the page, and the server, half of their time.
 const PACE = 150, LONGEST_PACE = 4_000;
 
-export function connect({board, after, onEvents, onState, onResync}) {
+export function connect({board, after, onEvents, onState, onResync, onPresence}) {
+  const present = onPresence ? "&presence=1" : "";
+  let shown = null;
   const name = encodeURIComponent(board), listening = new AbortController();
   let cursor = Number(after), pending = [], lost = false, holds = 0, busy = false, frame = 0;
   let socket, state, delay = FIRST, failures = 0, opened, heard, done = false;
@@ -67,7 +72,7 @@ export function connect({board, after, onEvents, onState, onResync}) {
   function open() {
     clearTimeout(again);
     if (done) return;
-    const ws = new WebSocket(`${location.origin.replace("http", "ws")}/ws/boards/${name}?after=${cursor}&many=1`);
+    const ws = new WebSocket(`${location.origin.replace("http", "ws")}/ws/boards/${name}?after=${cursor}&many=1${present}`);
     socket = ws;
     const late = setTimeout(() => ws.close(), SLOWEST);
     ws.onopen = () => {
@@ -76,18 +81,25 @@ export function connect({board, after, onEvents, onState, onResync}) {
       polling = 0;
       opened = heard = Date.now();
       if (state !== "connecting") become("catching-up");
+      tell();
       settle();
     };
     ws.onmessage = ({data}) => {
       if (ws !== socket) return;
       heard = Date.now();
-      take(JSON.parse(data));
+      const told = JSON.parse(data);
+      if (told.type === "presence") onPresence?.(told);
+      else take(told);
       if (state !== "live" && heard - opened < 3000) settle();
     };
     ws.onclose = ({code}) => {
       clearTimeout(late);
       if (ws === socket) fail(code);
     };
+  }
+
+  function tell() {
+    if (present && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({looking: shown}));
   }
 
   function settle() {
@@ -180,6 +192,12 @@ export function connect({board, after, onEvents, onState, onResync}) {
     get cursor() { return cursor; },
     hold() { holds++; },
     release() { if (!--holds) soon(); },
+    looking(card) {
+      if (card === shown) return;
+      shown = card;
+      tell();
+    },
+    retry() { hurry(); },
     close() { end("closed"); },
   };
 }

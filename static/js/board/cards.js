@@ -4,6 +4,7 @@ import {tell} from "../times.js";
 import {$, $$, board, cardOf, cardsIn, columnOf, endOf, key, listOf, put, query} from "./dom.js";
 import {equip} from "./drag.js";
 import {rove} from "./keys.js";
+import {queued} from "./queue.js";
 import {keepPicked} from "./select.js";
 import {morph} from "./morph.js";
 
@@ -188,6 +189,8 @@ async function renew(ids, at) {
 }
 
 function renewCard(fresh) {
+  // What a person did to it is yet to be told to the server: it stays as they put it.
+  if (queued(fresh.id)) return;
   const column = document.getElementById(fresh.lane ? `col-${fresh.column}--${fresh.lane}` : `col-${fresh.column}`);
   let card = cardOf(fresh.id);
   if (!column) { card?.remove(); return; }

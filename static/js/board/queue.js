@@ -80,6 +80,7 @@ export async function flush() {
       } catch (error) {
         refusal = error;
       }
+      if (refusal?.status === 401) break;
       if (unreachable(refusal)) { setTimeout(flush, RETRY); break; }
       waiting.shift();
       change.answer = answer;
