@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 from zoneinfo import available_timezones
 
 from django.conf import settings
@@ -87,14 +88,14 @@ def _counted(request: HttpRequest) -> HttpResponse:
     who = principal(request)
     body: dict[str, Any] = {"count": inbox.count(who)}
     if "after" in request.GET:
-        newest = inbox.of(who).order_by("-id").values_list("pk", flat=True).first()
+        newest = inbox.of(who).order_by("-id").values_list("pk", flat=True).first() or UUID(int=0)
         after = lookup.as_uuid(request.GET["after"])
-        body["newest"] = str(newest or "")
-        body["news"] = _news(request, after) if after and newest and newest > after else []
+        body["newest"] = str(newest)
+        body["news"] = _news(request, after) if after is not None and newest > after else []
     return JsonResponse(body)
 
 
-def _news(request: HttpRequest, after: Any) -> list[dict[str, str]]:
+def _news(request: HttpRequest, after: UUID) -> list[dict[str, str]]:
     own = rules.of(request.user)  # type: ignore[arg-type]
     now = timezone.now()
     fresh = inbox.current(principal(request)).filter(pk__gt=after, read_at=None)

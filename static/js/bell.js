@@ -12,12 +12,17 @@ let timer, asking = false, leads = false, shown = link?.querySelector("[data-wai
 
 const may = () => "Notification" in window && Notification.permission === "granted";
 
+/* Puts the count before the title, which a swap of the page's content may have set anew. */
+export function retitle() {
+  document.title = shown ? `(${shown}) ${title}` : title;
+}
+
 function show(count) {
   const text = count > 99 ? "99+" : count ? String(count) : "", spot = link.querySelector("[data-waiting]");
-  document.title = text ? `(${text}) ${title}` : title;
   spot.classList.toggle("hot", count > 0);
   if (text === shown) return;
   shown = text;
+  retitle();
   spot.textContent = text;
   if (text) spot.append(Object.assign(document.createElement("span"), {className: "sr", textContent: ` ${gettext("open")}`}));
   document.dispatchEvent(new CustomEvent("inbox", {detail: count}));
@@ -54,9 +59,8 @@ function later(wait) {
 }
 
 if (link) {
-  const first = shown.match(/^\d+\+?/)?.[0] ?? "";
-  shown = first;
-  if (first) document.title = `(${first}) ${title}`;
+  shown = shown.match(/^\d+\+?/)?.[0] ?? "";
+  retitle();
   navigator.locks?.request("holdfast-notifies", () => new Promise(() => { leads = true; later(SOON); }));
   document.addEventListener("visibilitychange", () => later(document.hidden ? EVERY : 0));
   const seq = document.getElementById("live-seq");

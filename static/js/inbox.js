@@ -1,6 +1,6 @@
 /* The inbox: every row is answered, decided, put off or done with where it stands. */
 import {announce, call, toast} from "./api.js";
-import {ask} from "./bell.js";
+import {ask, retitle} from "./bell.js";
 import {gettext} from "./words.js";
 
 const main = document.getElementById("main");
@@ -13,6 +13,7 @@ async function refresh() {
   if (busy) return;
   const here = now(), at = here ? rows().indexOf(here) : -1, id = here?.id;
   await htmx.ajax("GET", location.href, {target: "#inbox", select: "#inbox", swap: "outerMorph"});
+  retitle();
   if (id && !document.getElementById(id) && document.activeElement === document.body) focusRow(at);
 }
 

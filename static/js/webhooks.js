@@ -65,6 +65,7 @@ main.addEventListener("click", async event => {
   const button = event.target.closest("button"), hook = button?.closest("[data-hook]");
   if (!hook) return;
   hook.querySelector("[data-problem]").hidden = true;
+  if (button.dataset.act === "test" || button.dataset.repeat) hook.querySelector("details").open = true;
   try {
     if (button.dataset.act) await acts[button.dataset.act](`/webhooks/${hook.dataset.hook}`, button);
     else if (button.dataset.repeat) {
