@@ -20,9 +20,9 @@ MAX_QUERY = 1000
 
 
 def seen_by(board: Board, who: Principal) -> list[SavedView]:
-    """Return the person's own views of the board and those that others share, by name."""
-    mine = Q(owner_id=who.id) if who.is_person else Q()
-    found = SavedView.objects.filter(mine | Q(shared=True), board=board)
+    """Return the views of the board that are shared, and a person's own, by name."""
+    seen = Q(shared=True) | Q(owner_id=who.id) if who.is_person else Q(shared=True)
+    found = SavedView.objects.filter(seen, board=board)
     return list(found.select_related("owner")[: 2 * MAX_VIEWS])
 
 

@@ -53,11 +53,11 @@ class _ForPeople(Endpoint):
 
 
 class ViewsView(_ForPeople):
-    """The saved views that a person sees on a board, and new ones."""
+    """A board's saved views: the shared ones and a person's own; and new ones."""
 
     @extend_schema(operation_id="list_views", responses=ViewListOut)
     def get(self, request: Request, board: str) -> Response:
-        kept = saved.seen_by(self.board(board, {}), self.principal)
+        kept = saved.seen_by(lookup.board(self.principal, board), self.principal)
         return self.respond(Answer(200, {"results": ViewOut(kept, many=True).data}))
 
     @extend_schema(operation_id="create_view", request=ViewIn, responses={201: ViewOut})

@@ -25,7 +25,7 @@ from django.test.client import ClientHandler
 from django.utils import timezone
 
 from boards import cards, leases, tokens
-from boards.models import Attempt, Board, Card, Column, Membership, Message
+from boards.models import Attempt, Board, Card, Column, Membership, Message, SavedView
 from boards.notices.models import Notice
 from checkpoints import artifacts, briefing, recovery, steps
 from checkpoints.models import Checkpoint
@@ -376,6 +376,7 @@ def give_notice(side: Side, user: Any) -> None:
         "notice": str(notice.pk),
         "webhook": str(hook.pk),
         "delivery": str(delivery.pk),
+        "view": str(SavedView.objects.create(board=side.board, owner=user, name="Mine").pk),
     }
 
 
@@ -383,8 +384,11 @@ def give_notice(side: Side, user: Any) -> None:
 FOR_PEOPLE = frozenset(
     {
         "approve_card",
+        "create_view",
+        "delete_view",
         "edit_notice",
         "edit_notification_rules",
+        "edit_view",
         "merge_card",
         "reject_card",
         "set_personal_webhook",
@@ -559,6 +563,8 @@ def example(side: Side, name: str) -> Any:
         },
         "post_message": {"text": "take a", "answers": side.question.pk, "pinned": False},
         "reject_card": {"reason": "not yet"},
+        "create_view": {"name": "Stuck", "query": "show=trouble", "shared": True},
+        "edit_view": {"name": "Stuck", "query": "show=trouble&lanes=goal", "shared": False},
         "rewind_card": {"checkpoint": 1},
         "merge_card": {
             "strategy": "merge",
