@@ -288,29 +288,36 @@ class _Drawing:
                     len(here),
                 )
             )
-            named = TOP - 13.0
-            for i, card in enumerate(here):
-                cx = left + wide * (i + 0.5) / len(here)
-                cy = log_y(card.age, low, high)
+            places = [
+                (left + wide * (i + 0.5) / len(here), log_y(card.age, low, high))
+                for i, card in enumerate(here)
+            ]
+            taken = [(cx - 4, cx + 4, cy) for cx, cy in places]
+            for card, (cx, cy) in zip(here, places, strict=True):
                 said = _("{key} {title}: {age} old, {here} in this state").format(
                     key=card.key, title=card.title[:80], age=span(card.age), here=span(card.here)
                 )
-                side = cx > left + wide / 2
-                text = format_html(
-                    '<text class="strong minor" x="{}" y="{}" text-anchor="{}">{}</text>',
-                    num(cx + (-7 if side else 7)),
-                    num(cy + 4),
-                    "end" if side else "start",
-                    card.key,
+                text = SafeString("")
+                begin, end = cx + 7, cx + 9 + 7.2 * len(card.key)
+                free = not any(
+                    begin < right and end > first and abs(cy - other) < 12
+                    for first, right, other in taken
                 )
-                told = card.band == 2 and cy >= named + 13  # the oldest first, none over another
-                named = cy if told else named
+                # The old ones are called by name where nothing lies in the way.
+                if card.band == 2 and free and end < WIDTH:
+                    taken.append((begin, end, cy))
+                    text = format_html(
+                        '<text class="strong minor" x="{}" y="{}">{}</text>',
+                        num(begin),
+                        num(cy + 4),
+                        card.key,
+                    )
                 shape = format_html(
                     '<circle class="age{}" cx="{}" cy="{}" r="4"/>{}',
                     card.band,
                     num(cx),
                     num(cy),
-                    text if told else "",
+                    text,
                 )
                 parts.append(mark(said, shape, href=f"/cards/{card.key}"))
         old = sum(1 for a in aged if a.band == 2)

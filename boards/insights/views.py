@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -107,10 +107,10 @@ def insights(request: HttpRequest, key: str) -> HttpResponse:
         ],
         "began": moment(report.since, wanted.zone),
         "ended": moment(report.until, wanted.zone),
+        "at": _typed(wanted) if request.GET.get("at") or request.GET.get("to") else "",
         "past": bool(request.GET.get("at") or request.GET.get("to")),
         "zone": str(wanted.zone),
         "query": query,
-        "now": datetime.now(wanted.zone).strftime("%Y-%m-%dT%H:%M"),
     }
     return render(request, "boards/insights.html", shown)
 
@@ -295,6 +295,13 @@ def cost_bars(report: Report, goals: dict[str, str]) -> list[dict[str, Any]]:
         }
         for by, costs in report.costs.items()
     ]
+
+
+def _typed(wanted: Wanted) -> str:
+    """Return the end as the browser's field for it has it: no finer than a millisecond, later."""
+    local = wanted.until.astimezone(wanted.zone).replace(tzinfo=None)
+    up = -local.microsecond % 1000
+    return (local + timedelta(microseconds=up)).isoformat(timespec="milliseconds")
 
 
 def _query(request: HttpRequest) -> str:

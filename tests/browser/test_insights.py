@@ -127,6 +127,10 @@ async def test_the_past_is_shown_as_it_was(site: Site, open_page: Open) -> None:
     page = await open_page(f"/boards/{board}/insights?at={then}")
     await expect(kpi(page, "Finished")).to_contain_text("2")
     await expect(page.get_by_text("as it was then")).to_be_visible()
+    # Another filter leaves the instant as it is.
+    await page.get_by_label("Label").select_option("api")
+    await expect(kpi(page, "Finished")).to_contain_text("1")
+    await expect(page.get_by_text("as it was then")).to_be_visible()
 
 
 async def test_days_are_the_readers_own(site: Site, open_page: Open) -> None:
