@@ -22,6 +22,7 @@ COMMANDS = {
         "card": "cards:card",
         "message": "cards:message",
         "answer": "cards:answer",
+        "inbox": "inbox:inbox",
         "briefing": "cards:briefing",
         "worker": "boards:worker",
         "watch": "watch:watch",
