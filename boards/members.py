@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
+
 from boards.models import Membership
 from events import log
 from kernel.access import Role
@@ -40,6 +42,44 @@ def remove(membership_id: int, actor: str) -> None:
             raise NotFound("There is no such membership.")
         _note(member, "member.removed", actor)
         member.delete()
+
+
+def of_board(board_id: UUID, membership_id: int) -> Membership:
+    """Return the person's membership of this board. Raises NotFound."""
+    people = Membership.objects.filter(board_id=board_id, user__isnull=False)
+    found = people.filter(pk=membership_id).first()
+    if found is None:
+        raise NotFound("There is no such member of the board.")
+    return found
+
+
+def people_of(board_id: UUID) -> list[Membership]:
+    """Return the board's memberships of people, by name."""
+    found = Membership.objects.filter(board_id=board_id, user__isnull=False)
+    return list(found.select_related("user").order_by("user__username"))
+
+
+def tokens_of(board_id: UUID) -> list[Membership]:
+    """Return the board's memberships of tokens that are not revoked, the newest first."""
+    found = Membership.objects.filter(board_id=board_id, token__isnull=False)
+    return list(
+        found.filter(token__revoked_at=None).select_related("token").order_by("-token__created_at")
+    )
+
+
+def others(board_id: UUID) -> list[str]:
+    """Return names of people who could become members of the board."""
+    people = get_user_model().objects.filter(is_active=True)
+    people = people.exclude(memberships__board=board_id).order_by("username")
+    return list(people.values_list("username", flat=True)[:500])
+
+
+def person(name: str) -> Any:
+    """Return the active account of this name. Raises Invalid naming ``user``."""
+    found = get_user_model().objects.filter(username=name, is_active=True).first()
+    if found is None:
+        raise Invalid.field("user", "is nobody's name here; make the account first.")
+    return found
 
 
 def _note(member: Membership, kind: str, actor: str) -> None:

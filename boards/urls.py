@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from boards import activity, views
+from boards import activity, palette, setup_pages, views
 from boards.insights import views as insights
 from boards.notices import pages as notices
 
@@ -10,6 +10,10 @@ app_name = "boards"
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("palette", palette.search, name="palette"),
+    path("boards/new", setup_pages.new_board, name="new_board"),
+    path("boards/<str:key>/settings", setup_pages.settings, name="settings"),
+    path("boards/<str:key>/import", setup_pages.import_, name="import"),
     path("inbox", notices.page, name="inbox"),
     path("inbox/count", notices.count, name="inbox_count"),
     path("inbox/settings", notices.notifications, name="notifications"),

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
-from django.views.i18n import JSONCatalog
+from django.views.i18n import JSONCatalog, set_language
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from runtime_site import health, problems, signin
@@ -21,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/enter/<str:token>", signin.enter, name="enter"),
     path("accounts/signout", signin.signout, name="signout"),
     path("accounts/password", signin.password, name="password"),
+    path("language", set_language, name="set_language"),
     path("words.json", JSONCatalog.as_view(packages=["runtime_site"]), name="words"),
     path("admin/", admin.site.urls),
     path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),

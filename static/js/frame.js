@@ -1,29 +1,23 @@
-/* The frame of every page: the theme, set before the first paint and kept in a cookie that the
-   server reads, and the side bar of small screens. */
+/* The frame of every page, set before the first paint: the theme, which a cookie keeps, the
+   contrast, and whether the side bar is folded. "contrast" is light or dark as the system is. */
 {
   const root = document.documentElement;
-  // Error pages are made without a look at the request.
-  const chosen = document.cookie.match(/(?:^|; )theme=(light|dark)/)?.[1];
-  if (chosen) {
-    root.dataset.theme = chosen;
-    delete root.dataset.themeFollows;
-  }
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const follow = () => {
-    if (root.dataset.themeFollows) root.dataset.theme = dark.matches ? "dark" : "light";
+  const dark = matchMedia("(prefers-color-scheme: dark)"), more = matchMedia("(prefers-contrast: more)");
+  const chosen = () => document.cookie.match(/(?:^|; )theme=(light|dark|contrast)/)?.[1] ?? "";
+  const show = () => {
+    const theme = chosen();
+    if (theme === "light" || theme === "dark") delete root.dataset.themeFollows;
+    else root.dataset.themeFollows = "system";
+    root.dataset.theme = root.dataset.themeFollows ? (dark.matches ? "dark" : "light") : theme;
+    if (theme === "contrast" || more.matches) root.dataset.contrast = "more";
+    else delete root.dataset.contrast;
   };
-  follow();
-  dark.addEventListener("change", follow);
-  addEventListener("click", event => {
-    const side = document.getElementById("side");
-    const toggle = event.target.closest?.("[data-side-toggle]");
-    if (toggle || (side?.classList.contains("open") && !side.contains(event.target))) {
-      const open = side.classList.toggle("open");
-      document.querySelector("[data-side-toggle]")?.setAttribute("aria-expanded", open);
-    }
-    if (!event.target.closest?.("[data-theme-toggle]")) return;
-    delete root.dataset.themeFollows;
-    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
-    document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
+  show();
+  if (document.cookie.match(/(?:^|; )side=folded/)) root.dataset.side = "folded";
+  dark.addEventListener("change", show);
+  more.addEventListener("change", show);
+  addEventListener("holdfast:theme", event => {
+    document.cookie = `theme=${event.detail}; path=/; max-age=${event.detail ? 31536000 : 0}; samesite=lax`;
+    show();
   });
 }

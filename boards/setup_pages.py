@@ -1,0 +1,62 @@
+"""The pages for making a board, setting it up and filling it from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings as site
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET
+
+from boards import lookup, members, setup
+from boards.models import Board, Column
+from boards.views import for_people, frame, principal
+from kernel.access import Role
+
+KIND_WORDS = dict(Column.Kind.choices)
+
+
+@require_GET
+@for_people
+@ensure_csrf_cookie
+def new_board(request: HttpRequest) -> HttpResponse:
+    """The page that makes a board from a template."""
+    shown = {"templates": setup.TEMPLATES.values(), "allow_commands": site.ALLOW_COMMANDS}
+    taken = Board.objects.values_list("key", flat=True)[:1000]
+    return render(
+        request, "boards/new_board.html", {**frame(request, None), **shown, "taken": list(taken)}
+    )
+
+
+@require_GET
+@for_people
+@ensure_csrf_cookie
+def settings(request: HttpRequest, key: str) -> HttpResponse:
+    """What a board is called, its columns, members and tokens; operators change them."""
+    who = principal(request)
+    board = lookup.board(who, key)
+    may_operate = who.role_on(board.pk) == Role.OPERATOR
+    shown: dict[str, Any] = {
+        "may_operate": may_operate,
+        "columns": board.columns.order_by("position"),
+        "kinds": KIND_WORDS.items(),
+        "defaults": {"max_attempts": 3, "lease_seconds": 60} | board.defaults,
+    }
+    if may_operate:
+        shown["members"] = members.people_of(board.pk)
+        shown["tokens"] = members.tokens_of(board.pk)
+        shown["others"] = members.others(board.pk)
+    return render(request, "boards/settings.html", {**frame(request, board), **shown})
+
+
+@require_GET
+@for_people
+@ensure_csrf_cookie
+def import_(request: HttpRequest, key: str) -> HttpResponse:
+    """The page that makes cards of a plan from elsewhere, after showing what it would make."""
+    who = principal(request)
+    board = lookup.board(who, key)
+    who.require(board.pk, Role.MEMBER, "board")
+    return render(request, "boards/import.html", frame(request, board))
