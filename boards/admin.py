@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
+import boards.notices.admin  # noqa: F401 — registers its own pages
 from boards import cards, leases, members, tokens
 from boards.authentication import principal_of_user
 from boards.models import Attempt, Board, Card, Column, Dependency, Membership, Message, Token

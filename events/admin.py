@@ -6,8 +6,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from events.admin_base import OnBoard, ViewOnly, pretty
-from events.models import Event, Receipt, Stream
+from events import webhooks
+from events.admin_base import OnBoard, ViewOnly, pretty, short
+from events.models import Delivery, Event, Receipt, Stream, Webhook
 
 
 class Noun(admin.SimpleListFilter):
@@ -80,3 +81,46 @@ class ReceiptAdmin(ViewOnly):
     @admin.display(description="answer")
     def answer(self, receipt: Receipt) -> str:
         return pretty(receipt.body)
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ViewOnly, OnBoard):
+    """Addresses that are told of events, and how they fare. A board's operators change them."""
+
+    list_display = ("url", "on_board", "active", "failures", "failing_since", "not_before")
+    list_filter = ("active",)
+    search_fields = ("url",)
+    ordering = ("-id",)
+    fields = (
+        "url", "on_board", "user_id", "chosen_kinds", "active", "why_off", "cursor", "tries",
+        "failures", "failing_since", "not_before", "created_by", "created_at",
+    )  # fmt: skip
+
+    @admin.display(description="kinds")
+    def chosen_kinds(self, hook: Webhook) -> str:
+        return ", ".join(hook.kinds) or "all"
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ViewOnly):
+    """What was sent to webhooks and what came of it."""
+
+    list_display = ("kind", "seq", "webhook", "state", "code", "tries", "trouble", "created_at")
+    list_select_related = ("webhook",)
+    list_filter = ("state",)
+    search_fields = ("=message_id", "=kind")
+    ordering = ("-id",)
+    actions = ("send_again",)
+    steered_by = "events.change_delivery"
+    fields = (
+        "webhook", "message_id", "kind", "seq", "state", "code", "tries", "error", "answer",
+        "duration_ms", "queued", "due_at", "created_at", "finished_at",
+    )  # fmt: skip
+
+    @admin.display(description="error")
+    def trouble(self, delivery: Delivery) -> str:
+        return short(delivery.error)
+
+    @admin.action(description="Send again", permissions=["steer"])
+    def send_again(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
+        self.each(request, rows.select_related("webhook"), webhooks.repeat, "is sent again")
