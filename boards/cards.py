@@ -648,7 +648,7 @@ def _refuse_cycle(card: Card, parents: set[UUID]) -> None:
 def _wip_warnings(column: Column) -> list[str]:
     if column.wip_limit is None:
         return []
-    count = column.cards.count()
+    count = column.cards.filter(archived_at=None).count()
     if count <= column.wip_limit:
         return []
     return [f"{column.name} now holds {count} of {column.wip_limit}."]

@@ -277,7 +277,8 @@ def overview(
     """Return the board with the first cards of every column, or lane of it, that stands open.
 
     ``rails`` are the columns that the reader has folded up; with None a long Completed column
-    is. ``folded`` are the lanes folded up; those past LANES_BUDGET cards are as well.
+    is. ``folded`` are the lanes folded up; those past LANES_BUDGET cards are as well. Of what is
+    shown as a table there are only the counts.
     """
     live = _live(board)
     pulse = _pulse(live)
@@ -298,11 +299,13 @@ def overview(
     progress = [Progress(goal, *tally.goals.get(goal.pk, (0, 0))) for goal in known]
     shown = [p for p in progress if p.goal.status == Goal.Status.ACTIVE][:GOALS_SHOWN]
     found = Overview(stacks, tally, shown, sorted({a.worker for a in live}))
+    if wanted.listed or wanted.archived:
+        return found
     if wanted.lanes:
         lanes = _lanes(wanted, tally, progress, stacks)
         found.lanes, found.lanes_left = lanes[:LANES_SHOWN], max(0, len(lanes) - LANES_SHOWN)
         _fold(found.lanes, folded)
-        cards = _first_of_lanes(board, wanted, pulse, found.lanes)
+        cards = _first_of_lanes(board, wanted, pulse, tally, found.lanes)
         places = {(s.lane, s.column.pk): s for lane in found.lanes for s in lane.stacks}
     else:
         cards = _first(board, [stack.column for stack in stacks if not stack.rail], wanted, pulse)
@@ -538,25 +541,34 @@ def _first(board: Board, columns: Iterable[Column], wanted: Wanted, pulse: Pulse
 
 
 def _first_of_lanes(
-    board: Board, wanted: Wanted, pulse: Pulse, lanes: Iterable[Lane]
+    board: Board, wanted: Wanted, pulse: Pulse, tally: Tally, lanes: Iterable[Lane]
 ) -> CardQuerySet:
     """Return the first cards of every cell of the lanes that stand open.
 
     Here cells are many and small, and one pass that numbers them costs less than asking each.
     """
-    open_lanes = [lane.value for lane in lanes if not lane.folded]
     cards: Any = _shown(board, wanted, pulse)
-    if not open_lanes:
-        return Card.objects.none()
     if wanted.lanes == "worker":
         cards = cards.annotate(holder=holder())
     by = LANE_FIELDS[wanted.lanes]
+    values = [lane.value for lane in lanes if not lane.folded]
+    within = Q(**{f"{by}__in": [_lane_value(wanted, tally, v) for v in values if v != NO_LANE]})
+    if NO_LANE in values:
+        within |= Q(**{f"{by}__isnull": True})
+    cards = cards.filter(within)
     keys = wanted.order()
     cards = cards.annotate(**{k.name: k.expression for k in keys if k.expression is not None})
     order = [F(k.name).desc() if k.down else F(k.name).asc() for k in keys]
     number = Window(RowNumber(), partition_by=[F("column"), F(by)], order_by=order)
     first = cards.annotate(nth=number).filter(nth__lte=PER_CELL).values("pk")
     return _ordered(Card.objects.filter(pk__in=first), wanted)
+
+
+def _lane_value(wanted: Wanted, tally: Tally, lane: str) -> Any:
+    """Return what the cards of a counted lane have in common."""
+    if wanted.lanes == "worker":
+        return tally.holders[lane]
+    return int(lane) if wanted.lanes == "priority" else as_uuid(lane)
 
 
 def _in_lane(board: Board, wanted: Wanted, lane: str) -> Q:
