@@ -5,7 +5,7 @@ import {concerns, measure, refresh, reheard, reread, retape} from "./board/cards
 import {fold, unfold} from "./board/columns.js";
 import {quickAdd} from "./board/compose.js";
 import {$, $$, board, columnOf, key, make, narrow, tabs} from "./board/dom.js";
-import {equip} from "./board/drag.js";
+import {equip, equipColumns} from "./board/drag.js";
 import {feed} from "./board/feed.js";
 import {returnFocus, rove} from "./board/keys.js";
 import {openMenu} from "./board/menu.js";
@@ -53,6 +53,7 @@ document.addEventListener("htmx:after:swap", () => {
     (newer ? twin : card)?.remove();
     if (newer) { seen.set(card.id, card); equip(card); }
   }
+  equipColumns();
   measure();
   returnFocus();
   rove();

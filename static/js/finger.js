@@ -6,8 +6,9 @@ const HOLD_MS = 320, SLACK = 9, EDGE = 44, PAGE_MS = 550;
 const IDLE = "textarea, input, button, select, form, summary";
 
 /* The callbacks: `lift(card)`; `over(place)` and `drop(card, place)` with {column, card, edge} or
-   null; `end(card)` after either. `tabs` maps ids of columns to what stands for them elsewhere. */
-export function fingers(board, tabs, {lift, over, drop, end}) {
+   null; `end(card)` after either. `tabs` maps ids of columns to what stands for them elsewhere;
+   `inLane(lane, card)` gives the place in a lane that is folded up. */
+export function fingers(board, tabs, {lift, over, drop, end}, inLane) {
   let held = null;  // {card, id, x, y, timer, ghost, place, loop, since, side}
 
   const touchOf = event => [...event.changedTouches].find(touch => touch.identifier === held?.id);
@@ -17,6 +18,8 @@ export function fingers(board, tabs, {lift, over, drop, end}) {
     const tab = under && [...tabs].find(([, element]) => element.contains(under));
     if (tab) return {column: document.getElementById(tab[0])};
     const column = under?.closest(".col");
+    const lane = !column && under?.closest(".lane.folded");
+    if (lane) return inLane(lane, card);
     if (!column) return null;
     const other = under.closest(".card");
     if (!other || other === card) return {column};

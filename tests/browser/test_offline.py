@@ -112,7 +112,7 @@ async def test_an_answer_that_was_lost_is_no_second_move(site: Site, open_page: 
 
     await page.route("**/api/v1/cards/*/move", lose, times=1)
     await right(page, "Card 0")
-    await expect(page.locator("#announce")).to_contain_text("place 1")
+    await expect(page.locator("#announce")).to_contain_text("when the server is back")
     await expect(page.locator(".card.pending")).to_have_count(0)
     events = site.call("GET", f"/api/v1/events?board={board}&after=0").body["results"]
     assert [e["kind"] for e in events].count("card.moved") == 1

@@ -80,15 +80,24 @@ export function part(column) {
   if (here.nextElementSibling !== first) first.before(here);
 }
 
-function setCounts({counts, attention, done, total}) {
-  for (const column of $$(".col")) {
-    const count = counts[column.dataset.column] ?? 0, limit = Number(column.dataset.wip) || 0;
-    for (const place of $$(`[data-count="${column.dataset.column}"]`)) place.textContent = count;
-    const full = limit > 0 && count >= limit;
-    $(".n", column).classList.toggle("at", full);
-    $(".wip", column).classList.toggle("at", full);
-    $("[data-at-limit]", column)?.toggleAttribute("hidden", !full);
-    $(".wip rect", column)?.setAttribute("width", limit ? Math.min(100, 100 * count / limit) : 0);
+function setCounts({counts, lane_counts: lanes, attention, done, total}) {
+  // With lanes the heads of the columns stand in a row of their own.
+  for (const head of $$(".col:not([data-lane]), .col-head", board)) {
+    const {column, wip} = head.dataset, count = counts[column] ?? 0, limit = Number(wip) || 0;
+    for (const place of $$(`[data-count="${column}"]`)) place.textContent = count;
+    const levels = {near: count === limit - 1, at: count >= limit, "over-limit": count > limit};
+    for (const [name, on] of Object.entries(levels)) {
+      for (const part of [$(".n", head), $(".wip", head)]) part?.classList.toggle(name, limit > 0 && on);
+    }
+    $("[data-at-limit]", head)?.toggleAttribute("hidden", !(limit > 0 && count >= limit));
+    $(".wip rect", head)?.setAttribute("width", limit ? Math.min(100, 100 * count / limit) : 0);
+  }
+  for (const [lane, columns] of Object.entries(lanes ?? {})) {
+    const place = $(`[data-lane-count="${CSS.escape(lane)}"]`, board);
+    if (place) place.textContent = Object.values(columns).reduce((sum, n) => sum + n, 0);
+  }
+  for (const column of $$(".col", board)) {
+    const {column: id, lane} = column.dataset, count = (lane ? lanes?.[lane]?.[id] : counts[id]) ?? 0;
     const row = $(".more-row", column), left = trim(column, count - cardsIn(column).length);
     row.hidden = left <= 0;
     $("button", row).textContent = `${left} more`;
@@ -155,6 +164,7 @@ export async function refresh(ids, at) {
   let n = 0;
   do await renew(all.slice(n, n += MOST_IDS), at); while (n < all.length);
   retape();
+  document.dispatchEvent(new CustomEvent("holdfast:changed", {detail: {ids: all}}));
 }
 
 /* Has those be read again that changed while more of a column was on its way. */
@@ -195,6 +205,8 @@ function renewCard(fresh) {
   let card = cardOf(fresh.id);
   if (!column) { card?.remove(); return; }
   if (card && Number(card.dataset.version) > fresh.version) return;
+  // A column that is folded up is read when it is opened.
+  if (column.dataset.unread !== undefined) { card?.remove(); return; }
   const before = card && columnOf(card);
   if (card) patch(card, fresh.html);
   else card = made(fresh.html);

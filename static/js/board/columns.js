@@ -7,15 +7,16 @@ board.addEventListener("click", event => {
   if (!button) return;
   const column = columnOf(button), last = cardsIn(column).at(-1);
   if (event.isTrusted) column.dataset.pages = Number(column.dataset.pages ?? 0) + 1;
-  const place = `?group=${last?.dataset.group ?? 0}&rank=${last?.dataset.rank ?? -(2 ** 52)}`;
-  button.setAttribute("hx-get", `/boards/${key}/columns/${column.dataset.column}${place}${query()}`);
+  const place = last ? `place=${last.dataset.sort ?? `${last.dataset.group},${last.dataset.rank}`}` : "place=";
+  const lane = column.dataset.lane ? `&lane=${encodeURIComponent(column.dataset.lane)}` : "";
+  button.setAttribute("hx-get", `/boards/${key}/columns/${column.dataset.column}?${place}${lane}${query()}`);
 }, true);
 
-export function fold(column) {
+export function fold(column, {focus = true} = {}) {
   const folded = column.classList.toggle("rail");
   const all = $$(".col.rail", board).map(other => other.dataset.column);
   document.cookie = `folded=${all.join("_") || "none"}; path=/boards/${key}; max-age=31536000; samesite=lax`;
-  $(folded ? ".unfold" : "header [data-fold]", column).focus();
+  if (focus) $(folded ? ".unfold" : "header [data-fold]", column).focus();
   unread(column);
 }
 

@@ -4,12 +4,15 @@ import {
   attachClosestEdge, autoScrollForElements, combine, draggable, dropTargetForElements,
   extractClosestEdge, monitorForElements,
 } from "../../vendor/pragmatic-dnd.js";
-import {$$, board, cardOf, listOf, mayWrite, tabs} from "./dom.js";
+import {$, $$, board, cardOf, cell, columnOf, laned, listOf, mayWrite, tabs} from "./dom.js";
+import {fold} from "./columns.js";
 import {feed} from "./feed.js";
 import {move, moveAll} from "./moves.js";
 import {selected} from "./select.js";
 
 const equipped = new WeakSet();
+/* Held over what is folded up for so long, a card has it opened. */
+const OPENS_MS = 600;
 
 export function equip(card) {
   if (!mayWrite || equipped.has(card)) return;
@@ -46,6 +49,20 @@ function together(card) {
   return cards.includes(card) ? cards : [card];
 }
 
+/* What is folded up under the card, and what opens it. */
+let hovered = null, opening = 0;
+function hover(place) {
+  const target = place?.lane ?? (place?.column.matches(".rail") ? place.column : null);
+  if (target === hovered) return;
+  clearTimeout(opening);
+  hovered = target;
+  if (!target) return;
+  opening = setTimeout(() => {
+    if (target.matches(".lane.folded")) $("[data-fold-lane]", target).click();
+    else if (target.matches(".col.rail")) fold(target, {focus: false});
+  }, OPENS_MS);
+}
+
 /* What a drag does, whoever carries it: {column, card, edge} says where, null nowhere. */
 const drags = {
   lift(card) {
@@ -56,6 +73,8 @@ const drags = {
     clearEdges();
     place?.card?.classList.add(`edge-${place.edge}`);
     place?.column.classList.add("over");
+    place?.lane?.classList.add("over");
+    hover(place);
     if (place) tabs.get(place.column.id)?.classList.add("over");
   },
   drop(card, {column, card: other, edge}) {
@@ -67,33 +86,55 @@ const drags = {
   },
   end(card) {
     clearEdges();
+    hover(null);
     $$(".card.ghost").forEach(one => one.classList.remove("ghost"));
     feed.release();
   },
 };
 
-function placeOf({current: {dropTargets}}) {
+/* A lane that is folded up takes a card into the column where it is. */
+function inLane(lane, card) {
+  const column = cell(columnOf(card).dataset.column, lane.dataset.lane);
+  return column && {column, lane};
+}
+
+function placeOf({current: {dropTargets}}, card) {
   const column = dropTargets.find(target => target.data.column);
   const over = dropTargets.find(target => target.data.over);
+  const lane = !column && dropTargets.find(target => target.data.lane);
+  if (lane) return inLane(lane.element, card);
   return column ? {column: column.element, card: over?.element, edge: over && extractClosestEdge(over.data)} : null;
 }
 
-if (mayWrite) {
-  for (const column of $$(".col")) {
+/* Makes columns, and lanes that are folded up, take cards; those of a board drawn anew, too. */
+export function equipColumns() {
+  if (!mayWrite) return;
+  for (const column of $$(".col", board)) {
+    if (equipped.has(column)) continue;
+    equipped.add(column);
     dropTargetForElements({element: column, getData: () => ({column: column.dataset.column})});
-    autoScrollForElements({element: listOf(column)});
+    if (!laned()) autoScrollForElements({element: listOf(column)});
   }
+  for (const lane of $$(".lane", board)) {
+    if (equipped.has(lane)) continue;
+    equipped.add(lane);
+    dropTargetForElements({element: lane, canDrop: () => lane.matches(".folded"), getData: () => ({lane: lane.dataset.lane})});
+  }
+}
+
+if (mayWrite) {
+  equipColumns();
   autoScrollForElements({element: board});
   monitorForElements({
     onDragStart: ({source}) => drags.lift(source.element),
-    onDrag: ({location}) => drags.over(placeOf(location)),
-    onDropTargetChange: ({location}) => drags.over(placeOf(location)),
+    onDrag: ({source, location}) => drags.over(placeOf(location, source.element)),
+    onDropTargetChange: ({source, location}) => drags.over(placeOf(location, source.element)),
     onDrop({source, location}) {
-      const place = placeOf(location), card = cardOf(source.data.card);
+      const card = cardOf(source.data.card), place = card && placeOf(location, card);
       if (place && card) drags.drop(card, place);
       drags.end(source.element);
     },
   });
-  fingers(board, tabs, drags);
+  fingers(board, tabs, drags, inLane);
   $$(".card").forEach(equip);
 }

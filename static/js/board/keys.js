@@ -1,5 +1,5 @@
 /* The keyboard: one tab stop per column, and what single keys do. */
-import {$, $$, board, cardsIn, columnOf, listOf, mayWrite} from "./dom.js";
+import {$, $$, beside, board, cardsIn, cellsOf, columnOf, listOf, mayWrite, narrow} from "./dom.js";
 import {compose} from "./compose.js";
 import {archive, openFor} from "./bulk.js";
 import {openMenu} from "./menu.js";
@@ -35,6 +35,21 @@ const single = document.getElementById("single-keys");
 single.checked = localStorage.getItem("single-keys") !== "off";
 single.addEventListener("change", () => localStorage.setItem("single-keys", single.checked ? "on" : "off"));
 
+/* The card beside the board, where there is room; true if somebody shows it there. */
+const drawer = document.getElementById("drawer");
+function peek(card) {
+  if (!drawer || narrow.matches || !card) return false;
+  const {key, card: id} = card.dataset;
+  return !card.dispatchEvent(new CustomEvent("holdfast:open", {detail: {key, id}, bubbles: true, cancelable: true}));
+}
+
+// A link all the same: with a modifier, or on a small screen, it goes to the card's page.
+board.addEventListener("click", event => {
+  if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  const title = event.target.closest(".card .t");
+  if (title && peek(title.closest(".card"))) event.preventDefault();
+});
+
 addEventListener("keydown", event => {
   const card = document.activeElement?.closest?.(".card");
   if (event.altKey && card && mayWrite && event.key.startsWith("Arrow")) {
@@ -49,19 +64,28 @@ addEventListener("keydown", event => {
   if (chord && event.key === "a" && mayWrite) { event.preventDefault(); pickAll(card); return; }
   if (event.key === "Escape" && clear()) { event.preventDefault(); return; }
   if (chord || event.altKey) return;
-  const go = other => { if (other) $(".t", other).focus(); return other; };
-  const column = card && columnOf(card), columns = $$(".col");
+  const go = other => {
+    if (!other) return other;
+    $(".t", other).focus();
+    if (drawer && !drawer.hidden) peek(other);
+    return other;
+  };
+  const column = card && columnOf(card), columns = card ? beside(column) : $$(".col", board);
   const sideways = by => {
     for (let n = columns.indexOf(column) + by; n >= 0 && n < columns.length; n += by) {
       if (cardsIn(columns[n]).length && !columns[n].matches(".rail")) return columns[n].stop?.isConnected ? columns[n].stop : cardsIn(columns[n])[0];
     }
   };
-  const within = by => card ? cardsIn(column)[cardsIn(column).indexOf(card) + by] : $(".card");
+  // With lanes a column goes on in the next lane.
+  const within = by => {
+    const cards = card ? cellsOf(column.dataset.column).flatMap(cardsIn) : [];
+    return card ? cards[cards.indexOf(card) + by] : $(".card", board);
+  };
   if (!single.checked && event.key !== "?") return;
   const cards = () => selected().length ? selected() : card ? [card] : [];
   const keys = {
     j: () => go(within(1)), k: () => go(within(-1)), l: () => go(card ? sideways(1) : $(".card")), h: () => go(card && sideways(-1)),
-    "/": () => $("#q")?.focus(), f: () => $("[data-filter-open]")?.click(),
+    " ": () => peek(card), "/": () => $("#q")?.focus(), f: () => $("[data-filter-open]")?.click(),
     "?": () => document.getElementById("keys")?.showModal(),
   };
   const changes = {
@@ -75,5 +99,7 @@ addEventListener("keydown", event => {
     e: () => cards().length && archive(cards()),
   };
   if (mayWrite) Object.assign(keys, changes);
+  // Space on a button presses it.
+  if (event.key === " " && !event.target.matches(".card .t")) return;
   if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
 });

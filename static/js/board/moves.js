@@ -136,8 +136,10 @@ async function post(id, {column, next, last}, version, what, filing = {}) {
   if (next) body.before = next;
   else if (last) body.after = last;
   const place = {column, next, last}, versions = {[id]: Number(version) || null};
-  const told = await send({path: `/cards/${id}/move`, body, versions, what, place});
-  if (!Object.keys(filing).length || told.queued) return told;
+  const files = Object.keys(filing).length > 0;
+  // The second half would have to wait for the first one's answer: not without the server.
+  const told = await send({path: `/cards/${id}/move`, body, versions, what, place, mayWait: !files});
+  if (!files) return told;
   return call("PATCH", `/cards/${id}`, filing, {"If-Match": `"${told.version}"`});
 }
 
@@ -202,13 +204,14 @@ async function moveMany(cards, column, {before, after: behind}, filing) {
   sources.forEach(part);
   if (focus) $(".t", focus).focus({preventScroll: true});
   try {
-    const refused = await carry(ids.map(id => ({id, to, version: was.get(id)})), filing, label, versions);
+    const refused = await carry(ids.map(id => ({id, to, filing, version: was.get(id)})), label, versions);
     const n = ids.length - refused.length;
     if (n) {
       const text = refused.length ? ngettext("{n} card moved to {name}", "{n} cards moved to {name}", n, {name}) : label;
       announce(`${text}.`);
-      const back = ids.filter(id => versions.has(id)).map(id => ({id, to: from.get(id)}));
-      recordMany(text, back, to, versions, was);
+      const files = Object.keys(filing).length > 0;
+      const back = ids.filter(id => versions.has(id)).map(id => ({id, to: from.get(id), filing: files ? filed(from.get(id).lane) : {}}));
+      recordMany(text, back, {to, filing}, versions, was);
     }
     await tellRefused(refused, column);
   } finally {
@@ -219,10 +222,10 @@ async function moveMany(cards, column, {before, after: behind}, filing) {
 }
 
 /* Brings each card to its place, in order; fills in the versions, gives those that were refused. */
-async function carry(moves, filing, label, versions) {
+async function carry(moves, label, versions) {
   const refused = [], warnings = new Set();
   let last;
-  for (const {id, to, version} of moves) {
+  for (const {id, to, filing, version} of moves) {
     try {
       // What was put there first stays above what comes after it.
       const place = !to.next && to.last && last ? {...to, last} : to;
@@ -238,23 +241,23 @@ async function carry(moves, filing, label, versions) {
   return refused;
 }
 
-function recordMany(label, back, to, versions, was) {
-  const reverse = async goals => {
-    const moves = goals.map(({id, to}) => ({id, to, version: standing(id, versionOf(versions.get(id)))}));
-    const answers = new Map(), refused = await carry(moves, {}, label, answers);
+function recordMany(label, back, again, versions, was) {
+  const bring = async places => {
+    const moves = places.map(place => ({...place, version: standing(place.id, versionOf(versions.get(place.id)))}));
+    const answers = new Map(), refused = await carry(moves, label, answers);
     for (const [id, told] of answers) {
       const before = versionOf(versions.get(id));
       restored(id, was.get(id), versionOf(told));
       was.set(id, before);
       versions.set(id, told);
     }
-    await refresh(goals.map(({id}) => id)).catch(() => {});
+    await refresh(places.map(({id}) => id)).catch(() => {});
     await tellRefused(refused);
     if (refused.length) {
       throw new Error(ngettext("{n} card was changed by others since and stays as it is.", "{n} cards were changed by others since and stay as they are.", refused.length));
     }
   };
-  pushUndo({label, undo: () => reverse(back), redo: () => reverse(back.map(({id}) => ({id, to})))});
+  pushUndo({label, undo: () => bring(back), redo: () => bring(back.map(({id}) => ({id, ...again})))});
 }
 
 async function tellRefused(refused, column) {
