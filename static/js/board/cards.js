@@ -9,7 +9,7 @@ import {keepPicked} from "./select.js";
 import {morph} from "./morph.js";
 
 const MOST_IDS = 100, PAGE = 30;
-const SLICE = 12, TAPES_PACE = 1_000, SETTLING = 10_000;
+const SLICE = 12, TAPES_PACE = 1_000, SETTLING = 30_000;
 
 /* ---- where cards stand ------------------------------------------------------------------- */
 
@@ -27,12 +27,15 @@ function isAfter(one, other) {
    all of them are. */
 const reaches = new WeakMap();
 
-/* Takes note of how far the columns are shown, right after the server has sent their cards. */
+/* Takes note of how far the columns are shown whose cards the server has just sent: their row at
+   the end is new. In the others the row says what the counts say, which run ahead of the cards. */
 export function measure() {
   for (const column of $$(".col", board)) {
-    const last = cardsIn(column).at(-1);
-    if ($(".more-row:not([hidden])", column)) reaches.set(column, last ? placeOf(last) : [-1]);
-    else reaches.delete(column);
+    const row = $(".more-row", column), last = cardsIn(column).at(-1);
+    if (!row || row.dataset.measured !== undefined) continue;
+    row.dataset.measured = "";
+    if (row.hidden) reaches.delete(column);
+    else reaches.set(column, last ? placeOf(last) : [-1]);
   }
 }
 
