@@ -106,8 +106,11 @@ def edit_board(
             # Locked, so that no card comes to a column that goes.
             list(board.columns.order_by("pk").select_for_update(no_key=True))
             _set_columns(board, changes["columns"])
+        if "archived" in changes:
+            since = board.archived_at or timezone.now()
+            board.archived_at = since if changes["archived"] else None
         board.version += 1
-        board.save(update_fields=[*plain, "version"])
+        board.save(update_fields=[*plain, "archived_at", "version"])
         _note_board(board, "board.edited", actor)
     return board
 

@@ -10,7 +10,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from boards import cards
-from boards.models import Board, Column
+from boards.models import Board, Card, Column
 from goals import memory
 from kernel.access import Principal
 from kernel.errors import Invalid
@@ -22,8 +22,10 @@ Kind = Column.Kind
 
 @dataclass(frozen=True)
 class Example:
-    """A card to begin with. ``after`` counts the cards before it; ``run`` are commands that built-in
-    workers carry out where the board allows any."""
+    """A card to begin with; ``after`` counts the cards of the template from 0.
+
+    ``run`` are commands that built-in workers carry out where the board allows any.
+    """
 
     title: Words
     description: Words = ""
@@ -83,7 +85,7 @@ def _fill(board: Board, template: Template, actor: str) -> None:
             intent=str(template.intent),
             criteria=[{"text": str(text)} for text in template.criteria],
         )
-    made = []
+    made: list[Card] = []
     columns = {column.kind: column for column in reversed(board.columns.order_by("position"))}
     for example in template.cards:
         more: dict[str, Any] = {}
@@ -133,7 +135,8 @@ TEMPLATES = {
                 Example(
                     _("Write down what the first version does, and what it does not"),
                     _(
-                        "One page:\n\n- [ ] who it is for\n- [ ] the one thing it does\n- [ ] what waits for later"
+                        "One page:\n\n- [ ] who it is for\n- [ ] the one thing it does\n"
+                        "- [ ] what waits for later"
                     ),
                     ("plan",),
                     1,
@@ -174,7 +177,9 @@ TEMPLATES = {
                 Example(
                     _("Example: crash when the list is empty"),
                     _(
-                        "**Steps**\n1. Open the list\n2. Remove the last entry\n\n**Expected**: an empty list\n**Seen**: a crash\n\n- [ ] a failing test\n- [ ] the fix\n- [ ] the test passes"
+                        "**Steps**\n1. Open the list\n2. Remove the last entry\n\n"
+                        "**Expected**: an empty list\n**Seen**: a crash\n\n"
+                        "- [ ] a failing test\n- [ ] the fix\n- [ ] the test passes"
                     ),
                     ("crash",),
                     0,

@@ -82,7 +82,7 @@ def may_write(request: HttpRequest, board: Board) -> bool:
 def home(request: HttpRequest) -> HttpResponse:
     """The only board, or the list of boards."""
     shown = frame(request, None)
-    if len(shown["boards"]) == 1:
+    if len(shown["boards"]) == 1 and "all" not in request.GET:
         return redirect("boards:board", key=shown["boards"][0].key)
     return render(request, "boards/home.html", {**shown, "gists": selectors.gists(shown["boards"])})
 

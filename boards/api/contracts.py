@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from boards import cards
+from boards import cards, setup
 from boards.models import Attempt, Board, Card, Column, Message
 from events.endpoint import Body, JSONObject, JSONValue, Line, Shaped, Text, Words
 
@@ -43,11 +43,16 @@ class BoardEdit(Body):
     enforce_dead_ends = serializers.BooleanField(required=False)
     defaults = DefaultsIn(required=False)
     columns = ColumnIn(many=True, required=False, max_length=50)
+    archived = serializers.BooleanField(required=False)
 
 
 class BoardIn(BoardEdit):
     key = Shaped(r"^[A-Z][A-Z0-9]{1,9}$", "must be 2 to 10 capitals and digits, a letter first.")
     columns = NewColumnIn(many=True, required=False, max_length=50)
+    template = serializers.ChoiceField(
+        list(setup.TEMPLATES), required=False, help_text="What the board has in it at first."
+    )
+    archived = None
 
 
 class CardEdit(Body):
@@ -129,6 +134,7 @@ class BoardOut(serializers.Serializer[Board]):
     allow_commands = serializers.BooleanField()
     enforce_dead_ends = serializers.BooleanField()
     defaults = serializers.JSONField()
+    archived_at = serializers.DateTimeField(allow_null=True)
     columns = serializers.SerializerMethodField()
     version = serializers.IntegerField()
     created_at = serializers.DateTimeField()
@@ -253,6 +259,7 @@ class MessageOut(serializers.Serializer[Message]):
     attempt = serializers.UUIDField(source="attempt_id", allow_null=True)
     closed_at = serializers.DateTimeField(allow_null=True)
     pinned = serializers.BooleanField()
+    place = serializers.JSONField(allow_null=True)
     at = serializers.DateTimeField()
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from boards.api import bulk, events, goals, insights, notices, openapi, saved, views
+from boards.api import bulk, events, goals, insights, notices, openapi, saved, team, views
 
 #: Imported to be registered with the schema generator.
 SCHEMES = (openapi.TokenScheme, openapi.SessionScheme)
@@ -15,6 +15,10 @@ urlpatterns = [
     path("boards/<str:board>/insights", insights.InsightsView.as_view(), name="board-insights"),
     path("boards/<str:board>/views", saved.ViewsView.as_view(), name="board-views"),
     path("boards/<str:board>/views/<uuid:view>", saved.ViewView.as_view(), name="board-view"),
+    path("boards/<str:board>/members", team.MembersView.as_view(), name="board-members"),
+    path("boards/<str:board>/members/<int:member>", team.MemberView.as_view(), name="board-member"),
+    path("boards/<str:board>/tokens", team.BoardTokensView.as_view(), name="board-tokens"),
+    path("boards/<str:board>/import", team.ImportView.as_view(), name="board-import"),
     path("cards", views.CardsView.as_view(), name="cards"),
     path("cards/bulk", bulk.BulkView.as_view(), name="cards-bulk"),
     path("cards/<str:card>", views.CardView.as_view(), name="card"),

@@ -11,7 +11,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from boards import cards, lookup, tokens
+from boards import cards, lookup, setup, tokens
 from boards.api import contracts as c
 from boards.models import Attempt, Board, Message
 from events.endpoint import Endpoint, etag, listed, page
@@ -48,7 +48,12 @@ class BoardsView(Endpoint):
 
         def effect() -> Answer:
             fields.setdefault("allow_commands", settings.ALLOW_COMMANDS)
-            return Answer(201, c.BoardOut(cards.create_board(self.principal, **fields)).data)
+            template = fields.pop("template", None)
+            if template:
+                made = setup.make_board(self.principal, template, **fields)
+            else:
+                made = cards.create_board(self.principal, **fields)
+            return Answer(201, c.BoardOut(made).data)
 
         return self.answer(effect)
 

@@ -1,7 +1,9 @@
-"""The four formats, each read into a plan. Nothing here speaks to a server."""
+"""The formats, each read into a plan. Nothing here speaks to a server."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.transfer.plan import (
+    KINDS,
     PRIORITIES,
     Place,
     Plan,
@@ -331,11 +334,104 @@ def _task(value: Any) -> str:
     return f"task-{key}" if key[:1].isdigit() else key
 
 
+def table(path: Path, name: str, plan: Plan) -> None:
+    """A CSV file with a header: ``title`` and what else of a card its columns name."""
+    text = text_of(path)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), dialect=_dialect(text), strict=True))
+    except csv.Error as error:
+        raise SourceError(f"{path} is no CSV that is read: {error}.") from None
+    fields = {str(field).strip().casefold() for field in (rows[0] if rows else {})}
+    if not fields & {"title", "summary"}:
+        raise SourceError(f"{path}:1 has no column named title.")
+    drafts = []
+    for number, raw in enumerate(rows, 2):
+        row = {str(field).strip().casefold(): word(value) for field, value in raw.items()}
+        title = row.get("title") or row.get("summary", "")
+        key = row.get("key") or row.get("id") or title
+        drafts.append((Place(str(path), number), row, title, key))
+    refs = {key: reference("csv", name, key) for *_, key in drafts}
+    for place, row, title, key in drafts:
+        level = row.get("priority", "").casefold()
+        plan.add(
+            PlannedCard(
+                refs[key],
+                title,
+                place,
+                row.get("description", ""),
+                _kind(row.get("kind") or row.get("status") or row.get("state", ""), plan, place),
+                int(level) if level in set("01234") else PRIORITIES.get(level, 3),
+                tuple(filter(None, re.split(r"[;,]\s*", row.get("labels", "")))),
+                plan.goal(row["goal"]) if row.get("goal") else None,
+                tuple(
+                    refs.get(other, reference("csv", name, other))
+                    for other in re.split(r"[;,\s]+", row.get("depends_on", ""))
+                    if other
+                ),
+            )
+        )
+
+
+def _dialect(text: str) -> type[csv.Dialect]:
+    """Return how the columns are told apart: by commas, or as spreadsheets do elsewhere."""
+    head = text.split("\n", 1)[0]
+    mark = max(",;\t", key=head.count)
+    return csv.excel_tab if mark == "\t" else _Semicolons if mark == ";" else csv.excel
+
+
+class _Semicolons(csv.excel):
+    delimiter = ";"
+
+
+def exported(path: Path, name: str, plan: Plan) -> None:
+    """A board as ``holdfast export --format json`` writes it."""
+    found = json_of(text_of(path), str(path))
+    if not isinstance(found, dict) or not isinstance(found.get("cards"), list):
+        raise SourceError(f"{path} has no list of cards in it.")
+    goals = {}
+    listed = found.get("goals")
+    for goal in listed if isinstance(listed, list) else []:
+        if isinstance(goal, dict) and word(goal.get("title")):
+            ref = plan.goal(word(goal["title"]))
+            plan.goals[ref].intent = word(goal.get("intent"))
+            told = goal.get("criteria")
+            plan.goals[ref].criteria = [
+                word(c.get("text")) for c in (told or []) if isinstance(c, dict)
+            ]
+            goals[word(goal.get("id"))] = ref
+    place = Place(str(path))
+    keys = {word(c.get("id")): word(c.get("key")) for c in found["cards"] if isinstance(c, dict)}
+    for card in found["cards"]:
+        if not isinstance(card, dict) or not word(card.get("key")):
+            plan.problems.append(f"{place}: a card has no key.")
+            continue
+        needs = [
+            word(n.get("key")) if isinstance(n, dict) else word(n)
+            for n in card.get("depends_on") or []
+        ]
+        level = card.get("priority")
+        plan.add(
+            PlannedCard(
+                reference("board", word(card["key"])),
+                word(card.get("title")),
+                place,
+                word(card.get("description")),
+                word(card.get("kind")) if word(card.get("kind")) in KINDS else "backlog",
+                level if isinstance(level, int) and level in range(5) else 3,
+                tuple(words(card.get("labels"))),
+                goals.get(word(card.get("goal"))),
+                tuple(reference("board", keys.get(n, n)) for n in needs),
+            )
+        )
+
+
 READERS: dict[str, Callable[[Path, str, Plan], None]] = {
     "markdown": markdown,
     "backlog": backlog,
     "beads": beads,
     "github": github,
+    "csv": table,
+    "holdfast": exported,
 }
 
 
@@ -348,6 +444,10 @@ def detect(path: Path) -> str:
     text = text_of(path).lstrip()
     if text[0] == "[" and not text.startswith("[ ]"):
         return "github"
+    if path.suffix.casefold() == ".csv":
+        return "csv"
+    if text[0] == "{" and '"format": "holdfast"' in text[:200]:
+        return "holdfast"
     if text[0] == "{":
         first = text.split("\n", 1)[0]
         return "github" if '"number"' in first or first.strip() == "{" else "beads"

@@ -27,7 +27,7 @@ from django.utils import timezone
 from boards import cards, leases, tokens
 from boards.models import Attempt, Board, Card, Column, Membership, Message, SavedView
 from boards.notices.models import Notice
-from checkpoints import artifacts, briefing, recovery, steps
+from checkpoints import artifacts, briefing, recovery, reviews, steps
 from checkpoints.models import Checkpoint
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace
@@ -198,6 +198,7 @@ class Side:
     decision: Decision
     discovery: Discovery
     question: Message
+    remark: Message
     artifact: str
     token_id: UUID
     extra: dict[str, Any] = field(default_factory=dict)
@@ -219,11 +220,13 @@ class Side:
             "rewind": "running",
             "fork": "running",
             "merge": "review",
+            "remarks": "review",
             "patch": "review",
         }
         verb = operation.path.rpartition("/")[2]
         usual = "backlog" if operation.writes else "running"
-        card = self.cards[wanted.get(verb, usual)]
+        on_remark = "/remarks/" in operation.path
+        card = self.cards["review" if on_remark else wanted.get(verb, usual)]
         blanks = {
             "board": self.board.key,
             "card": card.key,
@@ -234,14 +237,19 @@ class Side:
             "sha256": self.artifact,
             "discovery": str(self.discovery.pk),
             "decision": str(self.decision.pk),
-            "message": str(self.question.pk),
+            "message": str(self.remark.pk if on_remark else self.question.pk),
             "token": str(self.token_id),
             "worker": self.attempt.worker,
+            "member": str(self._member()),
             **self.extra["sent"],
         }
         path = re.sub(r"\{(\w+)\}", lambda m: blanks[m.group(1)], operation.path)
         query = f"?board={self.board.key}" if operation.id == "list_events" else ""
         return path.removeprefix(PREFIX) + query
+
+    def _member(self) -> int:
+        people = Membership.objects.filter(board=self.board, user__isnull=False)
+        return people.values_list("pk", flat=True).first() or 999999
 
     def missing(self, operation: Operation) -> str:
         """Return the operation's path with things in its blanks that never were."""
@@ -251,6 +259,7 @@ class Side:
             "key": quote("build/wheel", safe=""),
             "number": "1",
             "message": "999999",
+            "member": "999999",
             "sha256": hashlib.sha256(b"nothing").hexdigest(),
             "worker": "nobody",
         }
@@ -350,6 +359,15 @@ def make_side(key: str, worker: str) -> Side:
         decision=decision,
         discovery=discovery,
         question=Message.objects.get(card=made["blocked"], kind="question"),
+        remark=reviews.remark(
+            made["review"].pk,
+            "user:ann",
+            "say it",
+            checkpoint=1,
+            path="app.py",
+            side="new",
+            line=1,
+        ),
         artifact=stored.pk,
         token_id=token.token.pk,
         extra={"token": token.plaintext, "worker": worker},
@@ -405,8 +423,11 @@ FOR_OPERATORS = frozenset(
         "delete_webhook",
         "edit_board",
         "edit_webhook",
+        "list_board_tokens",
         "redeliver",
+        "remove_member",
         "revoke_token",
+        "set_member",
         "test_webhook",
     }
 )
@@ -531,9 +552,17 @@ def example(side: Side, name: str) -> Any:
         "create_board": {
             **board,
             "key": "PAY",
+            "template": "software",
             "columns": [{k: v for k, v in c.items() if k != "id"} for c in columns],
         },
-        "edit_board": {**board, "columns": columns},
+        "edit_board": {**board, "columns": columns, "archived": False},
+        "set_member": {"user": "ann", "role": "operator"},
+        "import_cards": {
+            "files": [{"name": "plan.md", "text": "# Ship it\n- [ ] write it\n  - [x] plan it\n"}],
+            "format": "markdown",
+            "dry_run": False,
+            "keep_going": True,
+        },
         "create_goal": {**goal, "board": side.board.key},
         "edit_goal": goal,
         "create_decision": {**decision, "pinned": True},
@@ -566,6 +595,14 @@ def example(side: Side, name: str) -> Any:
         "create_view": {"name": "Stuck", "query": "show=trouble", "shared": True},
         "edit_view": {"name": "Stuck", "query": "show=trouble&lanes=goal", "shared": False},
         "rewind_card": {"checkpoint": 1},
+        "remark_on_line": {
+            "text": "say it politely",
+            "checkpoint": 1,
+            "path": "app.py",
+            "side": "new",
+            "line": 1,
+        },
+        "resolve_remark": {"resolved": True},
         "merge_card": {
             "strategy": "merge",
             "into": "main",
