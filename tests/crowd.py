@@ -5,11 +5,16 @@ For browser tests and benches: what they start runs in processes of its own, see
 
 from __future__ import annotations
 
+import asyncio
 import json
-from dataclasses import dataclass
+import os
+import shutil
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page, Playwright
 
 from tests.serving import Site
 
@@ -178,6 +183,9 @@ _SHOWN = """() => Object.fromEntries(
 
 #: The least number of cards a column shows of those it has.
 PAGE = 30
+WRITERS = 2
+#: How long after the last change a page may take to show the truth.
+SETTLE_SECONDS = 60.0
 
 
 @dataclass
@@ -231,3 +239,116 @@ async def differences(page: Page, true: Truth) -> list[str]:
         if len(there["cards"]) > len(cards):
             found.append(f"{column} shows {len(there['cards'])}, has {len(cards)}")
     return found
+
+
+@dataclass
+class Crowd:
+    """How many browsers on how busy a board, and how it went."""
+
+    browsers: int
+    changes_per_second: float
+    seconds: float
+    made_per_second: float = 0.0
+    changes: int = 0
+    settled_seconds: float = 0.0
+    cards_checked: int = 0
+    wrong: dict[int, list[str]] = field(default_factory=dict)
+
+
+async def gather(
+    site: Site, playwright: Playwright, browsers: int, rate: float, seconds: float
+) -> Crowd:
+    """Have so many browsers look on while a board changes; say whether all end with the truth.
+
+    One in six goes offline for a while, one in six reloads, one in six moves cards by itself.
+    """
+    crowd = Crowd(browsers, rate, seconds)
+    board = furnish(site, 150)
+    async with AsyncExitStack() as leaving:
+        pages = []
+        for n in range(browsers):
+            if n % 25 == 0:
+                browser = await playwright.chromium.launch(
+                    executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
+                    args=["--no-sandbox"],
+                )
+                leaving.push_async_callback(browser.close)
+            pages.append(await opened(browser, site, board))
+        # Each of several agents' processes makes its part of the changes.
+        writers = [stir(site, board, rate / WRITERS, seconds, seed=n + 1) for n in range(WRITERS)]
+        acting = [
+            asyncio.create_task(acts(page, seconds))
+            for n, page in enumerate(pages)
+            if (acts := ACTS.get(n % 6))
+        ]
+        told = await asyncio.gather(*(asyncio.to_thread(writer.communicate) for writer in writers))
+        done = [json.loads(out) for out, _ in told]
+        crowd.changes = sum(one["changes"] for one in done)
+        crowd.made_per_second = round(sum(one["changes"] / one["seconds"] for one in done), 1)
+        await asyncio.gather(*acting)
+        began = time.monotonic()
+        true = truth(site, board)
+        crowd.cards_checked = browsers * sum(len(cards) for cards in true.columns.values())
+        waiting = set(range(browsers))
+        while waiting and time.monotonic() - began < SETTLE_SECONDS:
+            for n in sorted(waiting):
+                crowd.wrong[n] = await differences(pages[n], true)
+                if not crowd.wrong[n]:
+                    waiting.discard(n)
+                    del crowd.wrong[n]
+            await asyncio.sleep(0.2)
+            if not waiting:
+                break
+            # A person's last move may have come after the truth was read.
+            true = truth(site, board)
+        crowd.settled_seconds = round(time.monotonic() - began, 1)
+    return crowd
+
+
+async def opened(browser: Browser, site: Site, board: str) -> Page:
+    """Return a live page of the board in a browser context of its own, every column unfolded."""
+    context = await browser.new_context(
+        base_url=site.web.origin, viewport={"width": 1440, "height": 900}
+    )
+    name, _, value = site.cookie.partition("=")
+    url = site.web.origin
+    await context.add_cookies(
+        [
+            {"name": name, "value": value, "url": url},
+            {"name": "folded", "value": "none", "url": f"{url}/boards/{board}"},
+        ]
+    )
+    page = await context.new_page()
+    page.set_default_timeout(60_000)
+    await page.goto(f"/boards/{board}")
+    await live(page)
+    return page
+
+
+async def live(page: Page) -> None:
+    await page.wait_for_selector('#board[data-live="live"]')
+
+
+async def _goes_away(page: Page, seconds: float) -> None:
+    await asyncio.sleep(seconds / 4)
+    await page.context.set_offline(True)
+    await asyncio.sleep(seconds / 3)
+    await page.context.set_offline(False)
+
+
+async def _reloads(page: Page, seconds: float) -> None:
+    for _ in range(2):
+        await asyncio.sleep(seconds / 3)
+        await page.reload()
+        await live(page)
+
+
+async def _takes_part(page: Page, seconds: float) -> None:
+    ends = time.monotonic() + seconds * 0.8
+    while time.monotonic() < ends:
+        await page.keyboard.press("j")
+        await page.keyboard.press("Alt+ArrowRight")
+        await asyncio.sleep(seconds / 10)
+
+
+ACTS = {1: _goes_away, 3: _reloads, 5: _takes_part}
