@@ -364,6 +364,23 @@ def test_the_page_and_its_tables_say_the_same(reader: tuple[Client, Board], cloc
         assert f'filename="PAY-{name}-2026-03-02.csv"' in answer["Content-Disposition"]
 
 
+def test_the_api_gives_the_same_figures(reader: tuple[Client, Board], clock: Any) -> None:
+    client, board = reader
+    card = make_card(board)
+    clock.shift(hours(3))
+    finish(card, cost_usd=1.25)
+    make_card(board)
+    told = client.get("/api/v1/boards/PAY/insights?days=7").json()
+    assert told["cycle_seconds"] == {"p50": 10800, "p85": 10800, "p95": 10800}
+    assert (told["finished_cards"], told["first_attempt_rate"], told["cost_usd"]) == (1, 1, 1.25)
+    assert told["forecast"]["remaining"] == 1
+    assert told["forecast"]["enough_history"] is False
+    assert [row["card"] for row in told["finished"]] == ["PAY-1"]
+    assert told["flow"][-1]["waiting"] == 1
+    refused = client.get("/api/v1/boards/PAY/insights?days=soon")
+    assert (refused.status_code, list(refused.json()["errors"])) == (422, ["days"])
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
