@@ -28,6 +28,7 @@ NUDGE_AFTER_SECONDS = 2
 NUDGES_PER_PASS = 50
 CLEAN_EVERY_SECONDS = 600
 BEAT_EVERY_SECONDS = 10
+SETTLE_EVERY_SECONDS = 30
 UPLOAD_LEFT_SECONDS = 3600
 FORGET_WORKERS_AFTER = timedelta(days=1)
 
@@ -38,6 +39,7 @@ class Sweep:
 
     cleaned_at: float = field(default=float("-inf"))
     beaten_at: float = field(default=float("-inf"))
+    settled_at: float = field(default=float("-inf"))
     deliverer: delivering.Deliverer = field(default_factory=delivering.Deliverer)
 
     def tick(self) -> None:
@@ -55,7 +57,10 @@ class Sweep:
         if time.monotonic() - self.beaten_at > BEAT_EVERY_SECONDS:
             pulses.beat("sweep")
             self.beaten_at = time.monotonic()
-        raising.tick()
+        settling = time.monotonic() - self.settled_at > SETTLE_EVERY_SECONDS
+        raising.tick(settling=settling)
+        if settling:
+            self.settled_at = time.monotonic()
         self.deliverer.tick()
 
 

@@ -76,10 +76,12 @@ class _Overtaken(Exception):
     """Somebody else has moved the cursor meanwhile."""
 
 
-def tick() -> int:
+def tick(*, settling: bool = True) -> int:
     """Do one round: what is new in the logs, stalls, sums, and what is settled.
 
-    Returns how many notices were made. Safe to run anywhere, twice.
+    Without ``settling`` that last is done only where something happened: readers leave out
+    what is no longer true anyway. Returns how many notices were made. Safe to run anywhere,
+    twice.
     """
     ends = time.monotonic() + BUDGET_SECONDS
     made = 0
@@ -90,8 +92,10 @@ def tick() -> int:
             except _Overtaken:
                 break
             made += more
+            settling = True
     made += _stalls()
-    settle()
+    if settling:
+        settle()
     return made
 
 
