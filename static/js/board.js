@@ -18,7 +18,7 @@ board.addEventListener("click", async event => {
   const target = event.target.closest("button");
   if (!target) return;
   if (target.dataset.menu !== undefined) openMenu(target.closest(".card"), target);
-  else if (target.dataset.quickAdd !== undefined) quickAdd(columnOf(target));
+  else if (target.dataset.quickAdd !== undefined) quickAdd(target);
   else if (target.dataset.fold !== undefined) fold(columnOf(target));
   else if (target.dataset.option !== undefined) {
     const form = $("[data-answer]", target.closest(".card"));
