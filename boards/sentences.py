@@ -40,6 +40,8 @@ _WORDS = {
     "discovery.resolved": "resolved a discovery",
     "log.appended": "wrote output in {step}",
     "message.posted": "posted a message",
+    "remark.reopened": "opened a remark again",
+    "remark.resolved": "resolved a remark",
     "step.failed": "failed in step {step}",
     "step.started": "began step {step}",
     "step.succeeded": "finished step {step}",

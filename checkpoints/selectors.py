@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,9 +15,10 @@ from django.utils import timezone
 
 from boards import sentences
 from boards.models import Attempt, Board, Card
-from checkpoints import differences, lines
+from checkpoints import differences, lines, patches, reviews
 from checkpoints.differences import Difference
 from checkpoints.models import Checkpoint, LogChunk, Step
+from checkpoints.reviews import Remark
 from checkpoints.snapshots import FileChange
 from events.models import Event
 from kernel.errors import NotFound
@@ -26,7 +26,6 @@ from kernel.limits import whole_number
 
 STEPS_SHOWN = 200
 FILES_SHOWN = 60
-LINES_SHOWN = 400
 ATTEMPTS_DRAWN = 6
 TAPE_STEPS = 24
 LABELS_OFFERED = 30
@@ -190,26 +189,32 @@ def rows(card: Card, attempts: dict[UUID, Attempt]) -> list[Row]:
 
 
 @dataclass(slots=True)
-class Line:
-    """A line of a diff: a heading (h), context (c), added (a) or taken away (x)."""
-
-    look: str
-    old: int | None
-    new: int | None
-    text: str
-
-    @property
-    def sign(self) -> str:
-        return {"a": "+", "x": "−"}.get(self.look, "")
-
-
-@dataclass(slots=True)
 class ChangedFile:
-    """A changed file with the lines that are shown of it."""
+    """A changed file with the lines that are shown of it, and what was remarked on them."""
 
     change: FileChange
-    lines: list[Line]
+    lines: list[patches.Line]
     more: int = 0
+    remarks: dict[tuple[str, int], list[Remark]] = field(default_factory=dict)
+    outdated: list[Remark] = field(default_factory=list)
+
+    @property
+    def rows(self) -> Iterator[tuple[patches.Line, list[Remark]]]:
+        """The lines one below the other, each with what was remarked on it."""
+        for line in self.lines:
+            yield line, self._on(line)
+
+    @property
+    def pairs(self) -> Iterator[tuple[patches.Pair, list[Remark]]]:
+        """The lines side by side, each pair with what was remarked on either."""
+        for pair in patches.beside(self.lines):
+            same = pair.left is pair.right
+            yield pair, [*self._on(pair.left), *([] if same else self._on(pair.right))]
+
+    def _on(self, line: patches.Line | None) -> list[Remark]:
+        if line is None or line.number is None:
+            return []
+        return self.remarks.get((line.side, line.number), [])
 
 
 @dataclass(slots=True)
@@ -219,25 +224,46 @@ class Comparison:
     found: Difference
     files: list[ChangedFile]
     redone: list[str]
+    remarks: list[Remark]
+    whole: bool
 
     @property
     def unpatched(self) -> int:
         return self.found.changed_files - len(self.files)
 
+    @property
+    def open_remarks(self) -> int:
+        return sum(made.message.closed_at is None for made in self.remarks)
+
+    @property
+    def elsewhere(self) -> list[Remark]:
+        """Remarks on files that the difference doesn't show."""
+        shown = {file.change.path for file in self.files}
+        return [made for made in self.remarks if made.path not in shown]
+
 
 def compared(card: Card, wanted: str, against: str) -> Comparison | None:
-    """Return the named checkpoint (else the newest) beside another (else its parent)."""
+    """Return the named checkpoint (else the newest) beside another, or beside what the card
+    started from: that is what a review is of."""
     newest = Checkpoint.objects.filter(card=card).select_related("parent").order_by("-number")
     new = _numbered(card, wanted) or newest.first()
     if new is None:
         return None
     old = _numbered(card, against)
-    found = differences.between(card, old if old and old != new else new.parent, new)
-    files = [
-        ChangedFile(change, *_lines(change.patch or ""))
-        for change in (found.files or [])[:FILES_SHOWN]
-    ]
-    return Comparison(found, files, lines.redone(card, new))
+    reviewed = card.state in (Card.State.REVIEW, Card.State.COMPLETED)
+    whole = against == "base" or (not against and not wanted and reviewed)
+    if not whole and (old is None or old == new):
+        old = new.parent
+    found = differences.between(card, None if whole else old, new)
+    remarks = reviews.beside(card, found.old, new)
+    files = []
+    for change in (found.files or [])[:FILES_SHOWN]:
+        mine = [made for made in remarks if made.path == change.path]
+        beside = {(side, n): on for (_, side, n), on in reviews.by_line(mine).items()}
+        outdated = [made for made in mine if made.outdated]
+        read = patches.read(change.patch or "", change.path)
+        files.append(ChangedFile(change, *read, beside, outdated))
+    return Comparison(found, files, lines.redone(card, new), remarks, whole)
 
 
 def origin_of(card: Card) -> Checkpoint | None:
@@ -259,34 +285,6 @@ def _numbered(card: Card, text: str) -> Checkpoint | None:
         return differences.named(card, number) if number is not None else None
     except NotFound:
         return None
-
-
-_HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@ ?(.*)")
-
-
-def _lines(patch: str) -> tuple[list[Line], int]:
-    """Return a unified diff as lines with their numbers, and how many are left out."""
-    shown: list[Line] = []
-    old = new = left_out = 0
-    for text in patch.split("\n"):
-        hunk = _HUNK.fullmatch(text)
-        if hunk:
-            old, new = int(hunk[1]), int(hunk[2])
-            shown.append(Line("h", None, None, f"@@ {hunk[3]}".rstrip() + f" · line {new}"))
-        elif not shown or not text or text[0] not in " +-":
-            continue
-        elif len(shown) >= LINES_SHOWN:
-            left_out += 1
-        elif text[0] == "+":
-            shown.append(Line("a", None, new, text[1:]))
-            new += 1
-        elif text[0] == "-":
-            shown.append(Line("x", old, None, text[1:]))
-            old += 1
-        else:
-            shown.append(Line("c", old, new, text[1:]))
-            old, new = old + 1, new + 1
-    return shown, left_out
 
 
 def planned(card: Card, listed: list[Row]) -> list[dict[str, str]]:

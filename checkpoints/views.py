@@ -16,11 +16,12 @@ from boards import cards, lookup, markup
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import for_people, frame, may_write, principal
-from checkpoints import briefing, recovery, selectors
+from checkpoints import briefing, recovery, selectors, tabs
 from checkpoints.models import Checkpoint
 from events import log
 from events.models import Event
-from goals.models import Goal
+from goals.models import Decision, Discovery, Goal
+from kernel.access import Role
 from kernel.errors import Invalid, NotFound
 from kernel.limits import whole_number
 
@@ -51,6 +52,8 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
         **_facts(found, attempts),
         "tab": tab,
         "cursor": cursor,
+        "may_operate": principal(request).role_on(found.board_id) == Role.OPERATOR,
+        "budget": tabs.budget(found),
         "attempts": attempts,
         "drawing": selectors.lineage(found, attempts),
         "tabs": _tabs(found, attempts),
@@ -125,6 +128,16 @@ def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
             "count": latest.checkpoint_number if latest else 0,
         },
         {"name": "messages", "words": _("Messages"), "count": found.messages.count()},
+        {
+            "name": "decisions",
+            "words": _("Decisions"),
+            "count": Decision.objects.filter(card_id=found.pk).count(),
+        },
+        {
+            "name": "discoveries",
+            "words": _("Discoveries"),
+            "count": Discovery.objects.filter(card_id=found.pk).count(),
+        },
         {"name": "briefing", "words": _("Next worker is told"), "count": None},
         {"name": "activity", "words": _("Activity"), "count": None},
     ]
@@ -141,17 +154,24 @@ def _checkpoints(request: HttpRequest, found: Card, attempts: list[Attempt]) -> 
     return {
         "checkpoints": newest.order_by("-number")[:ROWS],
         "compared": selectors.compared(found, wanted, against),
+        "split": request.COOKIES.get("split") == "1",
     }
 
 
 def _messages(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
-    return {"messages_said": found.messages.select_related("answers").order_by("-id")[:ROWS]}
+    return tabs.thread(found, request.GET.get("before", ""))
+
+
+def _decisions(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    return tabs.decisions(found)
+
+
+def _discoveries(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    return tabs.discoveries(found)
 
 
 def _briefing(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
-    told_to = _attempt(found, request.GET.get("attempt", ""))
-    built = briefing.told(told_to) if told_to else briefing.build(found)
-    return {"told_to": told_to, "built": built}
+    return tabs.told(found, _attempt(found, request.GET.get("attempt", "")))
 
 
 def _activity(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
@@ -165,6 +185,8 @@ _TABS: dict[str, Callable[[HttpRequest, Card, list[Attempt]], dict[str, Any]]] =
     "steps": _steps,
     "checkpoints": _checkpoints,
     "messages": _messages,
+    "decisions": _decisions,
+    "discoveries": _discoveries,
     "briefing": _briefing,
     "activity": _activity,
 }

@@ -276,3 +276,19 @@ class VerdictOut(serializers.Serializer[Verdict]):
     elsewhere = serializers.IntegerField()
     artifacts = serializers.IntegerField()
     faults = FaultOut(many=True)
+
+
+class RemarkIn(Body):
+    text = Text(MAX_TEXT, required=True)
+    checkpoint = serializers.IntegerField(min_value=1, max_value=MAX_COUNT)
+    path = Line(1000, required=True)
+    side = serializers.ChoiceField(
+        ["new", "base"],
+        default="new",
+        help_text="The checkpoint's own file, or what the card started from.",
+    )
+    line = serializers.IntegerField(min_value=1, max_value=MAX_COUNT)
+
+
+class ResolveIn(Body):
+    resolved = serializers.BooleanField()

@@ -19,6 +19,8 @@ urlpatterns = [
     ),
     path("cards/<str:card>/rewind", views.RewindView.as_view(), name="card-rewind"),
     path("cards/<str:card>/fork", views.ForkView.as_view(), name="card-fork"),
+    path("cards/<str:card>/remarks", views.RemarksView.as_view(), name="card-remarks"),
+    path("cards/<str:card>/remarks/<int:message>", views.RemarkView.as_view(), name="card-remark"),
     path("cards/<str:card>/merge", views.MergeView.as_view(), name="card-merge"),
     path("cards/<str:card>/verify", views.VerifyView.as_view(), name="card-verify"),
     path("cards/<str:card>/patch", views.PatchView.as_view(), name="card-patch"),

@@ -18,9 +18,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from boards import lookup
-from boards.api.contracts import CardOut, card_out
+from boards.api.contracts import CardOut, MessageOut, card_out
 from boards.api.views import LIST
-from checkpoints import artifacts, briefing, differences, lines, merging, verifying
+from checkpoints import artifacts, briefing, differences, lines, merging, reviews, verifying
 from checkpoints.api import contracts as c
 from checkpoints.models import Checkpoint, Step
 from events.endpoint import Endpoint, listed, page
@@ -150,6 +150,39 @@ class MergeView(Endpoint):
             return Answer(200, c.MergeOut(merge).data)
 
         return self.answer(effect, prepare=prepare, current=lambda: card_out(found))
+
+
+class RemarksView(Endpoint):
+    """Remark on a line of a checkpoint's files; whoever goes on is told until it is resolved."""
+
+    @extend_schema(operation_id="remark_on_line", request=c.RemarkIn, responses={201: MessageOut})
+    def post(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        fields = self.fields(c.RemarkIn)
+
+        def effect() -> Answer:
+            made = reviews.remark(found.pk, self.principal.actor, **fields)
+            return Answer(201, MessageOut(made).data)
+
+        return self.answer(effect)
+
+
+class RemarkView(Endpoint):
+    """Resolve a remark, or open it again."""
+
+    @extend_schema(operation_id="resolve_remark", request=c.ResolveIn, responses=MessageOut)
+    def patch(self, request: Request, card: str, message: int) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        said = found.messages.filter(pk=message).exclude(place=None).first()
+        if said is None:
+            raise NotFound(f"The card has no remark {message}.")
+        resolved = self.fields(c.ResolveIn)["resolved"]
+
+        def effect() -> Answer:
+            kept = reviews.resolve(said, self.principal.actor, resolved)
+            return Answer(200, MessageOut(kept).data)
+
+        return self.answer(effect)
 
 
 class VerifyView(Endpoint):

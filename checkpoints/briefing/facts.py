@@ -37,7 +37,8 @@ from goals.models import Criterion, Decision, Discovery, Evidence
 Row = dict[str, Any]
 
 #: Questions that are shown with their answer.
-_ANSWERED = Q(kind=Message.Kind.QUESTION, closed_at__isnull=False)
+#: What is settled: an answered question, a resolved remark.
+_ANSWERED = Q(closed_at__isnull=False) & (Q(kind=Message.Kind.QUESTION) | Q(place__isnull=False))
 
 #: Counting stops here; a briefing says "1,000 or more" then.
 MANY = 1_000
@@ -162,22 +163,25 @@ def _criteria(goal_id: UUID) -> list[Row]:
 
 
 def _messages(card: Card) -> list[Row]:
-    """The newest answer or review, what is pinned, the other answers and reviews, open
-    questions, then notes; the newest first among each."""
+    """The newest answer or review, open remarks on lines, what is pinned, the other answers
+    and reviews, open questions, then notes; the newest first among each."""
     said = Message.objects.filter(card_id=card.pk).exclude(_ANSWERED).order_by("-pk")
-    plain = said.values("pk", "kind", "actor", "pinned")
+    plain = said.values("pk", "kind", "actor", "pinned", "place")
     pinned = list(plain.filter(pinned=True)[:PINNED])
     recent: list[Any] = list({m["pk"]: m for m in [*pinned, *plain[:LOOK_BACK]]}.values())
     decided = (Message.Kind.ANSWER, Message.Kind.REVIEW)
-    newest = max((m["pk"] for m in recent if m["kind"] in decided), default=None)
+    decisive = [m["pk"] for m in recent if m["kind"] in decided and not m["place"]]
+    newest = max(decisive, default=None)
 
     def order(m: Row) -> tuple[int, bool, int]:
         if m["pk"] == newest:
             rank = 0
-        elif m["pinned"]:
+        elif m["place"]:
             rank = 1
+        elif m["pinned"]:
+            rank = 2
         else:
-            rank = 2 if m["kind"] in decided else 3 if m["kind"] == Message.Kind.QUESTION else 4
+            rank = 3 if m["kind"] in decided else 4 if m["kind"] == Message.Kind.QUESTION else 5
         return rank, not m["actor"].startswith("user:"), -m["pk"]
 
     recent.sort(key=order)
@@ -189,6 +193,7 @@ def _messages(card: Card) -> list[Row]:
         "actor",
         "at",
         "pinned",
+        "place",
         asker=F("answers__actor"),
         text=SHORT,
         question=("answers__text", (300, 200)),

@@ -186,13 +186,18 @@ def _said(facts: Facts, now: datetime) -> Section | None:
             Message.Kind.REVIEW: "Sent back by a reviewer",
             Message.Kind.QUESTION: "Asked, not answered yet",
         }.get(m["kind"], "Note")
+        if place := m["place"]:
+            name = f"A reviewer, on line {place['line']} of {_said_inline(place['path'], 40)}"
+            if quoted := place.get("text", "").strip():
+                line = Text(Excerpt(quoted), "file", "the line", label="It says:", aside=True)
+                texts = [line, said]
         if m["pinned"]:
             name = f"Pinned {name[0].lower()}{name[1:]}"
         items.append(Item(f"- {name}, {age(m['at'], now)}:", texts))
     return Section(
         title="What people said",
         what="messages",
-        weight=11,
+        weight=20 if any(m["place"] for m in facts.messages) else 11,
         floor=60,
         importance=7,
         items=items,

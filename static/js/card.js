@@ -1,8 +1,13 @@
 /* The card page: its parts renewed as events arrive, the running step's output as it comes. */
 import {announce, call, toast} from "./api.js";
 import {connect} from "./live.js";
-import {editing, ready} from "./edit.js";
+import {count} from "./lease.js";
+import {mentions} from "./mention.js";
+import {editing, ready, show} from "./edit.js";
 import {colour, followAll as follow} from "./output.js";
+import {reviewing, viewed} from "./review.js";
+import {pushUndo} from "./undo.js";
+import {gettext} from "./words.js";
 
 const main = document.getElementById("main");
 const {card, key, board} = main.dataset;
@@ -30,12 +35,11 @@ async function renew() {
 document.addEventListener("htmx:after:swap", () => {
   const select = main.querySelector("select[data-column]");
   if (select && select !== document.activeElement) select.value = select.querySelector("option[selected]").value;
-  colour();
-  ready();
-  followAll();
-  watch();
+  fresh();
 });
 editing(main, soon);
+reviewing(soon);
+mentions(main);
 // A tab's beginning, not wherever the last one was scrolled to.
 main.addEventListener("click", event => {
   if (!event.target.closest(".tabs a")) return;
@@ -44,11 +48,42 @@ main.addEventListener("click", event => {
   document.addEventListener("htmx:after:swap", () => { if (body.scrollTop > top) body.scrollTop = top; }, {once: true});
 });
 
+/* ---- messages ---------------------------------------------------------------------------- */
+
+/* What was said since somebody last looked here, as this browser remembers it. */
+const SEEN = `seen-${card}`, since = Number(remembered());
+function remembered() {
+  try { return localStorage.getItem(SEEN) ?? 0; } catch { return 0; }
+}
+function sinceLast() {
+  const talks = [...main.querySelectorAll(".thread .talk")];
+  if (!talks.length) return;
+  const unread = since ? talks.filter(talk => talk.dataset.newest > since) : [];
+  talks.forEach(talk => talk.classList.toggle("new", unread.includes(talk)));
+  unread.forEach(talk => {
+    if (talk.querySelector(".since-last")) return;
+    talk.prepend(Object.assign(document.createElement("span"), {className: "pill run since-last", textContent: gettext("new")}));
+  });
+  if (new URL(location.href).searchParams.has("before")) return;
+  const newest = Math.max(...talks.map(talk => Number(talk.dataset.newest)), since);
+  try { localStorage.setItem(SEEN, newest); } catch { /* not kept in this browser: nothing is marked */ }
+}
+
+/* What scripts add to the page as the server made it. */
+function fresh() {
+  colour();
+  ready();
+  count();
+  sinceLast();
+  followAll();
+  watch();
+}
+
 /* A list that opens on a button goes when something is chosen, or by Escape, or beside it. */
 function shut(event) {
   const open = main.querySelector("details.pick[open]");
   if (!open || (event.type === "keydown" && event.key !== "Escape")) return;
-  if (event.type === "click" && open.contains(event.target) && !event.target.closest("a")) return;
+  if (event.type === "click" && open.contains(event.target) && !event.target.closest("a, .mi")) return;
   open.open = false;
   if (event.type === "keydown") open.querySelector("summary").focus();
 }
@@ -103,6 +138,46 @@ async function act(what, path, body = {}) {
   }
 }
 
+/* Tells a message, decision or discovery to every worker, or no longer; can be taken back. */
+async function pin(path, on) {
+  const put = async pinned => { await call("PATCH", path, {pinned}); await soon(); };
+  try {
+    await put(on);
+    const label = on ? gettext("Pinned: every worker is told it.") : gettext("Unpinned.");
+    announce(label);
+    pushUndo({label, undo: () => put(!on), redo: () => put(on)});
+  } catch (refusal) {
+    announce(refusal.message, true);
+    toast(refusal.message);
+  }
+}
+
+async function copy(what) {
+  const text = what === "key" ? key : new URL(`/cards/${key}`, location.href).href;
+  try {
+    await navigator.clipboard.writeText(text);
+    toast(gettext("Copied: {text}", {text}));
+    announce(gettext("Copied: {text}", {text}));
+  } catch {
+    toast(gettext("The browser keeps pages from copying; here it is: {text}", {text}));
+  }
+}
+
+/* What a new card takes over from another one. */
+const TAKEN = ["description", "priority", "goal", "labels", "requires", "workflow", "inputs", "max_attempts", "review_required", "due_at", "budgets"];
+async function duplicate() {
+  try {
+    const answer = await fetch(`/api/v1/cards/${card}`), was = await answer.json();
+    const taken = Object.fromEntries(TAKEN.filter(name => was[name] != null).map(name => [name, was[name]]));
+    const title = gettext("{title} (copy)", {title: was.title}).slice(0, 300);
+    const made = await call("POST", "/cards", {...taken, board, title, column: "backlog"});
+    location.href = `/cards/${made.key}`;
+  } catch (refusal) {
+    announce(refusal.message, true);
+    toast(refusal.message);
+  }
+}
+
 main.addEventListener("click", event => {
   const button = event.target.closest("button");
   if (!button) return;
@@ -111,6 +186,10 @@ main.addEventListener("click", event => {
   else if (button.dataset.start !== undefined) act(`${key} started`, "/move", {column: "in_progress"}).catch(() => {});
   else if (button.dataset.dialog) document.getElementById(button.dataset.dialog).showModal();
   else if (button.dataset.reject !== undefined) document.getElementById("reject").showModal();
+  else if (button.dataset.pin) pin(button.dataset.pin, button.getAttribute("aria-pressed") !== "true");
+  else if (button.dataset.copy) copy(button.dataset.copy);
+  else if (button.dataset.duplicate !== undefined) duplicate();
+  else if (button.form?.matches("[data-say]") && (button.dataset.preview ?? button.dataset.write) !== undefined) show(button.form, button.dataset.preview !== undefined);
   else if (button.dataset.jump !== undefined) { following = true; watch(); }
   else if (button.dataset.close !== undefined) button.closest("dialog").close();
   else if (option !== undefined) {
@@ -138,9 +217,18 @@ main.addEventListener("submit", async event => {
       if (!text.trim()) { form.elements.text.focus(); return; }
       const body = {text};
       if (form.dataset.answers) body.answers = Number(form.dataset.answers);
+      if (form.dataset.pinned !== undefined) body.pinned = true;
       await call("POST", `/cards/${card}/messages`, body);
       form.elements.text.value = "";
+      if (form.elements.text.hidden) show(form, false);
       announce("Posted.");
+    } else if (form.dataset.resolve) {
+      await call("POST", `/discoveries/${form.dataset.resolve}/resolve`, {resolution: form.elements.resolution.value});
+      announce(gettext("Resolved."));
+    } else if (form.dataset.delete !== undefined) {
+      await call("DELETE", `/cards/${card}`);
+      location.href = `/boards/${board}`;
+      return;
     } else if (form.dataset.rewind) {
       await call("POST", `/cards/${card}/rewind`, {checkpoint: Number(form.dataset.rewind)});
       form.closest("dialog").close();
@@ -188,7 +276,5 @@ connect({
 });
 // A lease that lapses is no event: a page left open finds out by looking.
 setInterval(() => { if (!document.hidden && main.querySelector(".step.live, .pill.run, .pill.fail")) later(0); }, 15_000);
-colour();
-ready();
-followAll();
-watch();
+fresh();
+document.querySelector(":target")?.scrollIntoView({block: "center"});

@@ -10,7 +10,7 @@ from django.test import Client
 
 from boards import cards, leases
 from boards.models import Card
-from checkpoints import merging
+from checkpoints import merging, recovery
 from checkpoints.models import Merge
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace
@@ -55,12 +55,14 @@ class Place:
         return now_is(card)
 
     def changes(self, attempt, files: dict[str, str | None], summary: str = "Wrote it.") -> None:
+        head = recovery.head(attempt.card_id, attempt.line)
         with_files = Workspace.prepare(
             self.root / "workspaces",
             store_of(self.board.pk),
             card_key=attempt.card.key,
             attempt_number=attempt.number,
             repository=str(self.repository),
+            resume_commit=head.workspace["commit"] if head else None,
         )
         for name, text in files.items():
             path = with_files.tree / name
