@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -16,13 +17,13 @@ from boards import cards, lookup, markup
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import for_people, frame, may_write, principal
-from checkpoints import briefing, recovery, selectors, tabs
+from checkpoints import briefing, merging, recovery, reviews, selectors, tabs
 from checkpoints.models import Checkpoint
 from events import log
 from events.models import Event
 from goals.models import Decision, Discovery, Goal
 from kernel.access import Role
-from kernel.errors import Invalid, NotFound
+from kernel.errors import DomainError, Invalid, NotFound
 from kernel.limits import whole_number
 
 ROWS = 100
@@ -57,6 +58,7 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
         "attempts": attempts,
         "drawing": selectors.lineage(found, attempts),
         "tabs": _tabs(found, attempts),
+        **_review(found),
         **_TABS[tab](request, found, attempts),
     }
     return render(request, "checkpoints/card.html", shown)
@@ -115,6 +117,21 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
         "spent": selectors.spent(found),
         "tasks": markup.tasks_of(found.description),
         "why": cards.why_waiting(found)[1] if found.state == Card.State.WAITING else "",
+    }
+
+
+def _review(found: Card) -> dict[str, Any]:
+    """What approving or sending back a card in review has to say."""
+    if found.state != Card.State.REVIEW:
+        return {}
+    work = None
+    if found.board.repository.strip():
+        with suppress(DomainError):
+            work = merging.work_of(found)
+    return {
+        "mergeable": work is not None,
+        "branch": work.branch if work else "",
+        "open_remarks": reviews.open_remarks(found),
     }
 
 

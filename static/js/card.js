@@ -233,6 +233,13 @@ main.addEventListener("submit", async event => {
       await call("POST", `/cards/${card}/rewind`, {checkpoint: Number(form.dataset.rewind)});
       form.closest("dialog").close();
       announce(`${key} goes on from checkpoint ${form.dataset.rewind}.`);
+    } else if (form.dataset.approve) {
+      const {strategy, into, message} = form.elements;
+      const told = strategy.value
+        ? await call("POST", `/cards/${card}/merge`, {strategy: strategy.value, into: into.value, message: message.value, checkpoint: Number(form.dataset.approve)})
+        : await call("POST", `/cards/${card}/approve`, {});
+      form.closest("dialog").close();
+      toast(told.commit ? gettext("{key} approved: {branch} is at {commit}", {key, branch: told.into || told.branch, commit: told.commit.slice(0, 12)}) : gettext("{key} approved", {key}));
     } else if (form.dataset.fork) {
       const approaches = form.elements.approaches.value.split("\n").map(line => line.trim()).filter(Boolean);
       const body = {checkpoint: Number(form.dataset.fork), title: form.elements.title.value};
@@ -249,6 +256,11 @@ main.addEventListener("submit", async event => {
   } catch (refusal) {
     problem.textContent = refusal.message;
     problem.hidden = false;
+    // What both sides changed is what the next worker is to mend.
+    const reason = document.getElementById("reason");
+    if (refusal.code === "merge_conflict" && reason && !reason.value) {
+      reason.value = gettext("Bring it up to date: others changed the same lines of {files}.", {files: (refusal.files ?? []).slice(0, 20).join(", ")});
+    }
   }
 });
 

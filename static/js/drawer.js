@@ -1,6 +1,7 @@
 /* A card beside its board: opened from the board, renewed as the board is, walked with J and K. */
 import {announce, call, toast} from "./api.js";
 import {editing, ready} from "./edit.js";
+import {count} from "./lease.js";
 import {colour, followAll} from "./output.js";
 import {gettext} from "./words.js";
 
@@ -152,15 +153,6 @@ setInterval(() => {
   if (shown().querySelector("[data-output]")) followAll();
 }, 1000);
 setInterval(() => { if (shown() && !document.hidden) renew(); }, 15_000);
-
-/* How long leases still last, counted down. */
-export function count() {
-  for (const node of document.querySelectorAll("[data-until]")) {
-    const left = Math.round((Date.parse(node.dataset.until) - Date.now()) / 1000);
-    node.textContent = left > 0 ? gettext("{time} left", {time: `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`}) : gettext("lapsed");
-  }
-}
-setInterval(count, 1000);
 
 editing(document.body, async () => {
   document.dispatchEvent(new CustomEvent("holdfast:edited"));

@@ -177,8 +177,9 @@ function reset(form) {
   problem(form, "");
 }
 
-async function show(form, preview) {
-  const shown = form.querySelector("[data-shown]"), field = form.elements.value;
+/* Shows what was typed in a form as it will look, or the field again. */
+export async function show(form, preview) {
+  const shown = form.querySelector("[data-shown]"), field = form.elements.value ?? form.elements.text;
   if (preview) {
     const body = new FormData();
     body.set("text", field.value);

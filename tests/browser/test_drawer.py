@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 async def opened(open_page: Open, board: str, path: str = "", **options: Any) -> Page:
     page = await open_page(f"/boards/{board}{path}", **options)
-    await expect(page.locator("#board")).to_have_attribute("data-live", "live")
+    await expect(page.locator("#board")).to_have_attribute("data-live", "live", timeout=15_000)
     return page
 
 
@@ -105,7 +105,7 @@ async def test_what_another_wrote_is_shown_and_nothing_typed_is_lost(
     board = site.new_board()["key"]
     key = new_card(site, board, "Contested")["key"]
     page = await open_page(f"/cards/{key}")
-    await expect(page.locator("#main")).to_have_attribute("data-live", "live")
+    await expect(page.locator("#main")).to_have_attribute("data-live", "live", timeout=15_000)
     await field(page, "title").locator("summary").click()
     await page.keyboard.type("Mine")
     site.call("PATCH", f"/api/v1/cards/{key}", {"title": "Theirs"})
