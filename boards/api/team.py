@@ -121,11 +121,11 @@ class MemberView(Endpoint):
 
 
 class BoardTokensView(Endpoint):
-    """The board's tokens that are not revoked, without their secrets; for operators."""
+    """The board's tokens that are not revoked, without their secrets."""
 
     @extend_schema(operation_id="list_board_tokens", responses=BoardTokenListOut)
     def get(self, request: Request, board: str) -> Response:
-        kept = members.tokens_of(lookup.board(self.principal, board, Role.OPERATOR).pk)
+        kept = members.tokens_of(lookup.board(self.principal, board).pk)
         return self.respond(Answer(200, {"results": BoardTokenOut(kept, many=True).data}))
 
 

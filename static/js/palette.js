@@ -100,7 +100,7 @@ function marked(text, at) {
 
 /* ---- the dialog ---------------------------------------------------------------------------------- */
 
-let dialog, field, list, status, subject, actions = [], options = [], chosen = -1, asked = 0, back;
+let dialog, field, list, status, subject, actions = [], options = [], chosen = -1, asked = 0, moved = false, back;
 
 function build() {
   dialog = document.createElement("dialog");
@@ -146,6 +146,7 @@ export function open(text = "") {
   if (!dialog) build();
   if (dialog.open) { dialog.close(); return; }
   back = document.activeElement;
+  moved = false;
   subject = subjectNow();
   const mayWrite = document.querySelector("#board[data-may-write='1'], #main[data-card] [data-steer], #main[data-card] select[data-column], #drawer footer");
   actions = [...ofCard(subject, !!mayWrite), ...available(subject)];
@@ -211,7 +212,7 @@ function fill(sections, trouble) {
   }
   status.textContent = trouble ?? ngettext("{n} result", "{n} results", options.length);
   const same = options.findIndex(option => option.id === held);
-  choose(wanted || same < 0 ? 0 : same);
+  choose(moved && same >= 0 ? same : 0);
 }
 
 function row(item, wanted) {
@@ -243,6 +244,7 @@ function choose(n, scroll = true) {
 }
 
 function pressed(event) {
+  moved = event.key.startsWith("Arrow") || event.key.startsWith("Page");
   const move = {ArrowDown: 1, ArrowUp: -1, PageDown: 8, PageUp: -8}[event.key];
   if (move) {
     event.preventDefault();

@@ -423,7 +423,6 @@ FOR_OPERATORS = frozenset(
         "delete_webhook",
         "edit_board",
         "edit_webhook",
-        "list_board_tokens",
         "redeliver",
         "remove_member",
         "revoke_token",
