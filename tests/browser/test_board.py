@@ -121,7 +121,7 @@ async def test_the_keyboard_moves_and_opens_cards(site: Site, open_page: Open) -
     await page.wait_for_timeout(500)  # until the answer has been patched in
     await page.get_by_role("link", name="One").focus()
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="One")).to_be_visible()
+    await expect(page.get_by_role("heading", name="One", exact=True)).to_be_visible()
 
 
 async def test_touch_moves_cards_by_the_menu(site: Site, open_page: Open) -> None:
@@ -410,7 +410,7 @@ async def test_a_finger_ranks_a_card_and_carries_it_to_another_column(
     await expect(tab).to_have_class(re.compile("over"))
     await finger.let_go()
     await expect(cards_of(page, "In progress")).to_have_count(1)
-    await expect(page.locator(".carried, .over, .card.ghost")).to_have_count(0)
+    await expect(page.locator(".carried, .over, .card.ghost, .card.pending")).to_have_count(0)
     assert site.call("GET", f"/api/v1/cards/{keys[1]}").body["state"] == "waiting"
 
 

@@ -224,15 +224,16 @@ async function moveMany(cards, column, {before, after: behind}, filing) {
 /* Brings each card to its place, in order; fills in the versions, gives those that were refused. */
 async function carry(moves, label, versions) {
   const refused = [], warnings = new Set();
-  let last;
+  let previous;
   for (const {id, to, filing, version} of moves) {
     try {
       // What was put there first stays above what comes after it.
-      const place = !to.next && to.last && last ? {...to, last} : to;
+      const behind = previous && !to.next && to.last && previous.to.last === to.last && previous.to.column === to.column;
+      const place = behind ? {...to, last: previous.id} : to;
       const told = await post(id, place, version, label, filing);
       versions.set(id, told);
       told.warnings?.forEach(warning => warnings.add(warning));
-      last = id;
+      previous = {id, to};
     } catch (refusal) {
       refused.push({id, refusal});
     }

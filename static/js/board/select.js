@@ -71,8 +71,9 @@ if (mayWrite && bar) {
     if (event.target.matches("[data-pick]")) {
       if (event.shiftKey) { event.preventDefault(); extend(card); setTimeout(mark); } else pick(card, event.target.checked);
     } else if (event.shiftKey || event.ctrlKey || event.metaKey) {
-      // With Ctrl on its title a link opens elsewhere, as everywhere.
-      if (event.target.closest("a") && !event.shiftKey) return;
+      // With Ctrl on its words a link opens elsewhere, as everywhere; it covers the whole card.
+      const link = event.target.closest("a"), box = link?.getBoundingClientRect();
+      if (link && !event.shiftKey && event.clientY >= box.top && event.clientY <= box.bottom) return;
       if (event.target.closest("button, summary, textarea, input")) return;
       event.preventDefault();
       event.shiftKey ? extend(card) : pick(card);
