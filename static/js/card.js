@@ -51,14 +51,17 @@ main.addEventListener("click", event => {
 /* ---- messages ---------------------------------------------------------------------------- */
 
 /* What was said since somebody last looked here, as this browser remembers it. */
-const SEEN = `seen-${card}`, since = Number(remembered());
+const SEEN = `seen-${card}`;
+let since = Number(remembered());
 function remembered() {
   try { return localStorage.getItem(SEEN) ?? 0; } catch { return 0; }
 }
 function sinceLast() {
   const talks = [...main.querySelectorAll(".thread .talk")];
   if (!talks.length) return;
-  const unread = since ? talks.filter(talk => talk.dataset.newest > since) : [];
+  // Whoever comes for the first time has everything to read: only what comes later is new.
+  since ||= Math.max(...talks.map(talk => Number(talk.dataset.newest)));
+  const unread = talks.filter(talk => talk.dataset.newest > since);
   talks.forEach(talk => talk.classList.toggle("new", unread.includes(talk)));
   unread.forEach(talk => {
     if (talk.querySelector(".since-last")) return;
