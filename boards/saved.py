@@ -39,12 +39,12 @@ def find(board: Board, who: Principal, pk: UUID) -> SavedView:
 def keep(board: Board, who: Principal, name: str, query: str, shared: bool) -> SavedView:
     """Return the new view. Raises Invalid for a name taken, TransitionRefused for too many."""
     with transition():
-        own = SavedView.objects.filter(board=board, owner_id=who.id)
+        own = SavedView.objects.filter(board=board, owner_id=int(who.id))
         if own.count() >= MAX_VIEWS:
             raise TransitionRefused(f"You have {MAX_VIEWS} views here; delete one first.")
         _refuse_twin(own, name)
         return SavedView.objects.create(
-            board=board, owner_id=who.id, name=name, query=readable(query), shared=shared
+            board=board, owner_id=int(who.id), name=name, query=readable(query), shared=shared
         )
 
 

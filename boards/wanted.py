@@ -61,7 +61,7 @@ class _Label(Func):
     output_field = BooleanField()
     conditional = True
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+    def as_sql(self, compiler: Any, connection: Any, *_: Any, **context: Any) -> Any:
         labels, pattern = (compiler.compile(e) for e in self.source_expressions)
         sql = (
             f"EXISTS (SELECT 1 FROM jsonb_array_elements_text({labels[0]}) AS one(label)"  # noqa: S608
@@ -311,7 +311,9 @@ def ordered(cards: CardQuerySet, wanted: Wanted) -> CardQuerySet:
     """Return the cards in their order, each with what ``place_of`` reads."""
     keys = wanted.order()
     made: Any = cards.annotate(**{k.name: k.expression for k in keys if k.expression is not None})
-    return made.order_by(*(F(k.name).desc() if k.down else F(k.name).asc() for k in keys))
+    made = made.order_by(*(F(k.name).desc() if k.down else F(k.name).asc() for k in keys))
+    found: CardQuerySet = made
+    return found
 
 
 def place_of(card: Card, wanted: Wanted) -> list[int]:
