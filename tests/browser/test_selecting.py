@@ -68,7 +68,7 @@ async def test_labels_and_priority_for_all_and_undone(site: Site, open_page: Ope
     await card(page, "Second").click(modifiers=["Shift"], position={"x": 80, "y": 12})
     bar = page.get_by_role("toolbar", name="Selected cards")
     await bar.get_by_role("button", name="Label").click()
-    await page.get_by_label("Labels, separated by commas").fill("hot, #ui")
+    await page.locator("#bulk-label input").fill("hot, #ui")
     await page.keyboard.press("Enter")
     await expect(page.locator(".toast")).to_contain_text("2 cards have the label hot, ui")
     assert state_of(site, one["key"])["labels"] == ["api", "hot", "ui"]
