@@ -97,7 +97,7 @@ wire("move", item => {
   const column = document.getElementById(`col-${item.dataset.moveTo}`);
   subjects.length === 1 ? move(subjects[0], column) : moveAll(subjects, column);
 });
-wire("priority", item => setPriority(subjects, Number(item.dataset.priority), item.textContent.trim().replace(/\d$/, "").trim()));
+wire("priority", item => setPriority(subjects, Number(item.dataset.priority), $(":scope > span:not(.prio)", item).textContent));
 wire("goal", item => all(subjects, "edit", {changes: {goal: item.dataset.goal || null}},
   n => item.dataset.goal
     ? ngettext("{n} card belongs to {words}", "{n} cards belong to {words}", n, {words: item.textContent.trim()})
