@@ -223,9 +223,9 @@ class Site:
             with error:
                 return _answer(error)
 
-    def new_board(self) -> dict[str, Any]:
+    def new_board(self, **more: Any) -> dict[str, Any]:
         key = "B" + secrets.token_hex(4).upper()
-        answer = self.call("POST", "/api/v1/boards", {"key": key, "name": key})
+        answer = self.call("POST", "/api/v1/boards", {"key": key, "name": key, **more})
         assert answer.status == 201, answer.body
         return dict(answer.body)
 

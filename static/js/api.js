@@ -2,7 +2,7 @@
 export class Refused extends Error {
   constructor(problem, status) {
     super(problem.detail || "The server refused that; try again.");
-    Object.assign(this, {status, code: problem.code, current: problem.current, errors: problem.errors});
+    Object.assign(this, {status, code: problem.code, current: problem.current, errors: problem.errors, files: problem.files});
   }
 }
 

@@ -91,8 +91,6 @@ export function reviewing(renew) {
         announce(resolved ? gettext("Resolved.") : gettext("Open again."));
         await renew();
       } catch (refusal) { announce(refusal.message, true); }
-    } else if (target.closest("label.viewed")) {
-      event.stopPropagation();
     } else if (target.matches("[data-lines] td.ln") && main.querySelector("[data-may-write]")) {
       write(target.parentElement, target);
     }
