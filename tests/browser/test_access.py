@@ -1,4 +1,7 @@
-"""Every page, both themes, wide and narrow, against axe-core: nothing serious, nothing critical."""
+"""Every page, each theme, wide and narrow, against axe-core: nothing serious, nothing critical.
+
+Besides: landmarks and headings, where Tab goes, zoom, forced colours, motion and fingers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ async def problems(page: Page) -> list[str]:
     # Evaluated by the debugger, which the page's own script policy does not bind.
     await page.evaluate(AXE)
     found = await page.evaluate(
-        """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+        """async () => (await axe.run(document, {
+             resultTypes: ["violations"], rules: {"target-size": {enabled: true}}})).violations
            .filter(v => ["serious", "critical"].includes(v.impact))
            .map(v => v.id + ": " + v.nodes.map(n => n.target.join(" ")).slice(0, 4).join(", "))"""
     )
@@ -53,40 +57,239 @@ def furnished(site: Site) -> tuple[str, str]:
     return board, keys[0]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+def paths_of(board: str, key: str) -> list[str]:
+    """Return the address of every page, on a furnished board."""
+    tabs = ("steps", "checkpoints", "decisions", "discoveries", "messages", "briefing", "activity")
+    return [
+        f"/boards/{board}",
+        f"/boards/{board}?lanes=goal",
+        f"/boards/{board}?lanes=priority",
+        f"/boards/{board}?as=list",
+        f"/boards/{board}?archived=1",
+        f"/boards/{board}?show=needs",
+        f"/boards/{board}?q=nothing+is+called+so",
+        *(f"/cards/{key}?tab={tab}" for tab in tabs),
+        f"/cards/{key}?tab=checkpoints&compare=1&against=0",
+        f"/boards/{board}/insights",
+        f"/boards/{board}/activity",
+        f"/boards/{board}/workers",
+        f"/boards/{board}/workers/ada",
+        f"/boards/{board}/connect",
+        f"/boards/{board}/settings",
+        f"/boards/{board}/import",
+        f"/boards/{board}/webhooks",
+        "/boards/new",
+        "/inbox",
+        "/inbox/settings",
+        "/?all",
+        "/accounts/password",
+        "/accounts/signin",
+        "/boards/NOSUCH",
+    ]
+
+
+#: What is wrong with the page's skeleton: landmarks, headings, ids, width.
+SKELETON = """() => {
+  const wrong = [], shown = node => node.checkVisibility();
+  const mains = [...document.querySelectorAll("main, [role=main]")].filter(shown);
+  if (mains.length !== 1) wrong.push(`${mains.length} main landmarks`);
+  const navs = [...document.querySelectorAll("nav")].filter(shown).map(nav => nav.ariaLabel);
+  if (navs.some(name => !name) || new Set(navs).size < navs.length) wrong.push(`navs: ${navs}`);
+  const heads = [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")]
+    .filter(node => !node.closest("dialog:not([open]), [popover]:not(:popover-open)"))
+    .filter(node => shown(node) || node.classList.contains("sr"));
+  const levels = heads.map(node => Number(node.tagName[1]));
+  if (levels.filter(level => level === 1).length !== 1) wrong.push(`h1: ${levels}`);
+  levels.forEach((level, n) => {
+    if (n && level > levels[n - 1] + 1) {
+      wrong.push(`h${level} after h${levels[n - 1]}: ${heads[n].textContent}`);
+    }
+  });
+  const ids = [...document.querySelectorAll("[id]")].map(node => node.id);
+  const twice = ids.filter((id, n) => ids.indexOf(id) < n);
+  if (twice.length) wrong.push(`ids used twice: ${twice.slice(0, 3)}`);
+  if (document.documentElement.scrollWidth > innerWidth) {
+    const out = [...document.querySelectorAll("body *")].find(
+      node => shown(node) && node.getBoundingClientRect().right > innerWidth + 1);
+    const by = document.documentElement.scrollWidth - innerWidth;
+    wrong.push(`sideways by ${by}: ${out?.className}`);
+  }
+  if (!document.title) wrong.push("no title");
+  if (!document.documentElement.lang) wrong.push("no language");
+  return wrong;
+}"""
+
+
+async def shown(page: Page, path: str) -> None:
+    await page.goto(path, wait_until="load")
+    if await page.locator("#board").count():
+        await expect(page.locator("#board")).to_have_attribute("data-live", "live")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "contrast"])
 @pytest.mark.parametrize("size", list(SIZES))
 async def test_no_page_shuts_anybody_out(
     site: Site, open_page: Open, theme: str, size: str
 ) -> None:
     board, key = furnished(site)
     page = await open_page(f"/boards/{board}", theme=theme, viewport=SIZES[size])
-    await expect(page.locator("#board")).to_have_attribute("data-live", "live")
-    paths = [f"/boards/{board}"]
-    paths += [f"/cards/{key}?tab={tab}" for tab in ("steps", "checkpoints", "messages")]
-    paths += [f"/cards/{key}?tab=briefing", f"/cards/{key}?tab=activity", "/accounts/signin"]
     found = {}
-    for path in paths:
-        await page.goto(path)
-        if said := await problems(page):
+    for path in paths_of(board, key):
+        await shown(page, path)
+        if said := await problems(page) + await page.evaluate(SKELETON):
             found[path] = said
-        # Nothing sticks out sideways at any size.
-        wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert wide <= 0, (path, wide)
+    assert not found
+
+
+async def test_at_twice_the_size_nothing_is_lost(site: Site, open_page: Open) -> None:
+    """200 % zoom of a 1440 px wide window: half as many CSS pixels, each twice as large."""
+    board, key = furnished(site)
+    page = await open_page(
+        f"/boards/{board}", viewport={"width": 720, "height": 450}, device_scale_factor=2
+    )
+    found = {}
+    for path in paths_of(board, key):
+        await shown(page, path)
+        if said := await page.evaluate(SKELETON):
+            found[path] = said
     assert not found
 
 
 async def test_dialogs_and_menus_are_accessible_too(site: Site, open_page: Open) -> None:
     board, _ = furnished(site)
     page = await open_page(f"/boards/{board}")
-    await expect(page.locator("#board")).to_have_attribute("data-live", "live")
+    await shown(page, f"/boards/{board}")
+    found = {}
+
+    async def look(what: str) -> None:
+        await page.wait_for_timeout(300)
+        if said := await problems(page):
+            found[what] = said
+        await page.keyboard.press("Escape")
+
     await page.keyboard.press("c")
-    assert not await problems(page)
-    await page.keyboard.press("Escape")
+    await look("new card")
     await page.keyboard.press("?")
-    assert not await problems(page)
-    await page.keyboard.press("Escape")
-    await page.keyboard.press("j")
+    await look("help")
+    await page.keyboard.press("Control+k")
+    await look("palette")
+    await page.locator(".card .t").first.focus()
     await page.keyboard.press("m")
-    assert not await problems(page)
+    await look("card menu")
+    await page.locator(".card .t").first.focus()
+    await page.keyboard.press("Space")
+    await look("drawer")
     await page.keyboard.press("Escape")
-    await expect(page.locator(".card .t").first).to_be_focused()
+    await page.locator(".card .t").first.focus()
+    await page.keyboard.press("x")
+    await look("selection")
+    for name in ("[data-filter-open]", "[data-display-open]", "[data-column-menu]"):
+        opener = page.locator(name).first
+        if await opener.count():
+            await opener.click()
+            await look(name)
+    for menu in ("person", "switcher"):
+        await page.locator(f"[popovertarget={menu}]").first.click()
+        await look(menu)
+    assert not found
+
+
+FOCUSED = """() => {
+  const node = document.activeElement;
+  if (!node || node === document.body) return null;
+  window.order ??= new Map();
+  if (!window.order.has(node)) window.order.set(node, window.order.size);
+  const marks = at => {
+    const {outlineStyle, outlineWidth, boxShadow} = getComputedStyle(at);
+    return (outlineStyle !== "none" && parseFloat(outlineWidth) > 0) || boxShadow !== "none";
+  };
+  const card = node.closest(".card, label, .input, .col");
+  return {
+    number: window.order.get(node), tag: node.outerHTML.slice(0, 120),
+    seen: marks(node) || (card ? marks(card) : false),
+  };
+}"""
+REACHABLE = """() => [...document.querySelectorAll(
+    "a[href], button, input, select, textarea, summary, [tabindex]")]
+  .filter(node => node.tabIndex >= 0 && !node.disabled
+    && node.checkVisibility({visibilityProperty: true})
+    && !node.closest("[inert], dialog:not([open]), [popover]:not(:popover-open)")
+    && !(node.type === "radio" && !node.checked) && node.type !== "hidden")
+  .filter(node => !window.order.has(node)).map(node => node.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("path", ["/boards/{board}", "/cards/{key}", "/boards/{board}/insights"])
+async def test_tab_visits_everything_and_is_caught_nowhere(
+    site: Site, open_page: Open, path: str
+) -> None:
+    board, key = furnished(site)
+    page = await open_page("/healthz")
+    await shown(page, path.format(board=board, key=key))
+    await page.wait_for_timeout(500)
+    unseen, last, laps = [], -1, 0
+    for _ in range(400):
+        await page.keyboard.press("Tab")
+        at = await page.evaluate(FOCUSED)
+        if at is None or at["number"] < last:
+            laps += 1
+            if laps and await page.evaluate("window.order?.size > 3"):
+                break
+            continue
+        assert at["number"] != last, f"caught at {at['tag']}"
+        last = at["number"]
+        if not at["seen"]:
+            unseen.append(at["tag"])
+    assert await page.evaluate(REACHABLE) == []
+    assert unseen == []
+
+
+async def test_focus_is_seen_in_forced_colours(site: Site, open_page: Open) -> None:
+    board, _ = furnished(site)
+    page = await open_page(f"/boards/{board}", forced_colors="active")
+    await shown(page, f"/boards/{board}")
+    await page.keyboard.press("j")
+    card = page.locator(".card:focus-within")
+    await expect(card).to_have_count(1)
+    outlined = await card.evaluate(
+        """card => [card, card.querySelector(".t")].some(
+             node => getComputedStyle(node).outlineStyle !== "none")"""
+    )
+    assert outlined
+    glyph = page.locator(".card .st").first
+    assert await glyph.evaluate("node => getComputedStyle(node).color") != ""
+    await expect(glyph).to_be_visible()
+
+
+async def test_nothing_moves_for_those_who_ask_for_less_motion(site: Site, open_page: Open) -> None:
+    board, _ = furnished(site)
+    page = await open_page(f"/boards/{board}", reduced_motion="reduce")
+    await shown(page, f"/boards/{board}")
+    moving = await page.evaluate(
+        """() => {
+          document.querySelectorAll(".card").forEach(card => card.classList.add("flash"));
+          return [...document.querySelectorAll("body *")].filter(node => {
+            const style = getComputedStyle(node);
+            const lasts = text => text.split(",").some(part => parseFloat(part) > 0);
+            return lasts(style.transitionDuration)
+              || (style.animationName !== "none" && lasts(style.animationDuration));
+          }).map(node => node.className || node.tagName).slice(0, 5);
+        }"""
+    )
+    assert moving == []
+
+
+async def test_fingers_get_large_targets(site: Site, open_page: Open) -> None:
+    board, _ = furnished(site)
+    page = await open_page(
+        f"/boards/{board}", viewport=SIZES["narrow"], has_touch=True, is_mobile=True
+    )
+    await shown(page, f"/boards/{board}")
+    small = await page.evaluate(
+        """() => [...document.querySelectorAll(
+             ".card .kb, .top button, .top a, .bar button, .coltabs a")]
+          .filter(node => node.checkVisibility())
+          .map(node => [node, node.getBoundingClientRect()])
+          .filter(([, box]) => box.width && Math.min(box.width, box.height) < 40)
+          .map(([node, box]) => `${node.outerHTML.slice(0, 90)} ${box.width}x${box.height}`)"""
+    )
+    assert small == []
