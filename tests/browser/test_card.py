@@ -112,8 +112,8 @@ async def test_a_person_compares_rewinds_and_forks_checkpoints(site: Site, open_
     await page.get_by_role("link", name="C1 · Part 1 stands").click()
     await expect(page.locator(".cphead > b")).to_have_text("C1")
     await page.get_by_text("Compare with…").click()
-    await page.locator(".pick").get_by_role("link", name="C3 · Part 3 stands").click()
-    await expect(page.locator(".pick")).not_to_have_attribute("open", "")
+    await page.locator("#card-tab .pick").get_by_role("link", name="C3 · Part 3 stands").click()
+    await expect(page.locator("#card-tab .pick")).not_to_have_attribute("open", "")
     await expect(page.get_by_role("table", name="Changes in the state")).to_contain_text("/part: 1")
 
     await page.get_by_role("button", name="Rewind here").click()
