@@ -188,7 +188,7 @@ def _html(spans: list[Span], marked: tuple[int, int] | None) -> SafeString:
     out, at = [], 0
     for look, text in spans:
         for piece, inside in _cut(text, start - at, end - at):
-            shown = escape(piece)
+            shown = str(escape(piece))
             if look:
                 shown = f'<span class="{look}">{shown}</span>'
             out.append(f"<mark>{shown}</mark>" if inside else shown)
