@@ -200,6 +200,7 @@ function fill(sections, trouble) {
     const group = document.createElement("div"), head = document.createElement("h3");
     group.setAttribute("role", "group");
     group.setAttribute("aria-labelledby", head.id = `palette-h${index}`);
+    head.setAttribute("role", "presentation"); // a listbox holds options and groups of them alone
     head.textContent = name;
     group.append(head, ...items.map(item => row(item, named ? wanted.slice(1).trim() : wanted)));
     return group;
@@ -207,6 +208,7 @@ function fill(sections, trouble) {
   if (!options.length || trouble) {
     const none = document.createElement("p");
     none.className = "none";
+    none.setAttribute("role", "presentation");
     none.textContent = trouble ?? (wanted ? gettext("Nothing fits “{text}”. Try fewer letters, or > for commands.", {text}) : gettext("Nothing here yet."));
     list.prepend(none);
   }
