@@ -172,6 +172,7 @@ async def test_dialogs_and_menus_are_accessible_too(site: Site, open_page: Open)
     await page.keyboard.press("?")
     await look("help")
     await page.keyboard.press("Control+k")
+    await expect(page.get_by_role("option").first).to_be_visible()
     await look("palette")
     await page.locator(".card .t").first.focus()
     await page.keyboard.press("m")
@@ -235,7 +236,8 @@ async def test_tab_visits_everything_and_is_caught_nowhere(
             if laps and await page.evaluate("window.order?.size > 3"):
                 break
             continue
-        assert at["number"] != last, f"caught at {at['tag']}"
+        # A date has a stop for each of its parts.
+        assert at["number"] != last or 'type="date"' in at["tag"], f"caught at {at['tag']}"
         last = at["number"]
         if not at["seen"]:
             unseen.append(at["tag"])

@@ -25,7 +25,7 @@ function isAfter(one, other) {
 
 /* How far down a column is shown: its cards up to there are all in the page. Without an entry
    all of them are. */
-const reaches = new WeakMap();
+const reaches = new WeakMap(), NOTHING = [-1];
 
 /* Takes note of how far the columns are shown whose cards the server has just sent: their row at
    the end is new. In the others the row says what the counts say, which run ahead of the cards. */
@@ -35,8 +35,14 @@ export function measure() {
     if (!row || row.dataset.measured !== undefined) continue;
     row.dataset.measured = "";
     if (row.hidden) reaches.delete(column);
-    else reaches.set(column, last ? placeOf(last) : [-1]);
+    else reaches.set(column, last ? placeOf(last) : NOTHING);
   }
+}
+
+/* The place below which there is more of a column to read; undefined where that is all of it. */
+export function reachOf(column) {
+  const reach = reaches.get(column) ?? (cardsIn(column).length ? placeOf(cardsIn(column).at(-1)) : NOTHING);
+  return reach === NOTHING ? undefined : reach;
 }
 
 const isBeyond = (at, column) => reaches.has(column) && isAfter(at, reaches.get(column));
@@ -156,6 +162,8 @@ function made(html) {
   return holder.content.firstElementChild;
 }
 
+const versions = new Map();
+
 /* When a card was heard of last: what was read from the server before that may be outdated. */
 const heard = new Map();
 
@@ -207,7 +215,9 @@ function renewCard(fresh) {
   const column = document.getElementById(fresh.lane ? `col-${fresh.column}--${fresh.lane}` : `col-${fresh.column}`);
   let card = cardOf(fresh.id);
   if (!column) { card?.remove(); return; }
-  if (card && Number(card.dataset.version) > fresh.version) return;
+  // Answers overtake each other: an old one must not bring back what a newer one took away.
+  if (Math.max(versions.get(fresh.id) ?? 0, Number(card?.dataset.version ?? 0)) > fresh.version) return;
+  versions.set(fresh.id, fresh.version);
   // A column that is folded up is read when it is opened.
   if (column.dataset.unread !== undefined) { card?.remove(); return; }
   const before = card && columnOf(card);

@@ -1,13 +1,14 @@
 /* Columns: folded up and unfolded, and more of them read. */
-import {$, $$, board, cardsIn, columnOf, key, narrow, query} from "./dom.js";
+import {reachOf} from "./cards.js";
+import {$, $$, board, columnOf, key, narrow, query} from "./dom.js";
 
 // More of a column: htmx fetches them, below what is shown of it by then.
 board.addEventListener("click", event => {
   const button = event.target.closest("[data-more]");
   if (!button) return;
-  const column = columnOf(button), last = cardsIn(column).at(-1);
+  const column = columnOf(button), reach = reachOf(column);
   if (event.isTrusted) column.dataset.pages = Number(column.dataset.pages ?? 0) + 1;
-  const place = last ? `place=${last.dataset.sort ?? `${last.dataset.group},${last.dataset.rank}`}` : "place=";
+  const place = reach ? `place=${JSON.stringify(reach)}` : "place=";
   const lane = column.dataset.lane ? `&lane=${encodeURIComponent(column.dataset.lane)}` : "";
   button.setAttribute("hx-get", `/boards/${key}/columns/${column.dataset.column}?${place}${lane}${query()}`);
 }, true);
