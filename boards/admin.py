@@ -15,7 +15,18 @@ from django.utils import timezone
 import boards.notices.admin  # noqa: F401 — registers its own pages
 from boards import cards, leases, members, tokens
 from boards.authentication import principal_of_user
-from boards.models import Attempt, Board, Card, Column, Dependency, Membership, Message, Token
+from boards.models import (
+    Attempt,
+    Board,
+    Card,
+    Column,
+    Dependency,
+    Membership,
+    Message,
+    Presence,
+    SavedView,
+    Token,
+)
 from events.admin_base import (
     ByTransition,
     EditForm,
@@ -227,6 +238,26 @@ class ColumnAdmin(ViewOnly):
     list_select_related = ("board",)
     search_fields = ("name", "=board__key")
     ordering = ("board__key", "position")
+
+
+@admin.register(SavedView)
+class SavedViewAdmin(ViewOnly):
+    list_display = ("name", "board", "owner", "shared", "query", "created_at")
+    list_filter = ("shared", "board")
+    list_select_related = ("board", "owner")
+    search_fields = ("name", "=board__key", "owner__username")
+    ordering = ("board__key", "name")
+
+
+@admin.register(Presence)
+class PresenceAdmin(ViewOnly):
+    """Whose page of which board was open a moment ago."""
+
+    list_display = ("user", "board", "seen_at")
+    list_filter = ("board",)
+    list_select_related = ("board", "user")
+    search_fields = ("=board__key", "user__username")
+    ordering = ("-seen_at",)
 
 
 @admin.register(Membership)

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
+from django.db.models import QuerySet
 
 from boards.models import Membership
 from events import log
@@ -53,18 +54,16 @@ def of_board(board_id: UUID, membership_id: int) -> Membership:
     return found
 
 
-def people_of(board_id: UUID) -> list[Membership]:
-    """Return the board's memberships of people, by name."""
+def people_of(board_id: UUID) -> QuerySet[Membership]:
+    """Return the board's memberships of people."""
     found = Membership.objects.filter(board_id=board_id, user__isnull=False)
-    return list(found.select_related("user").order_by("user__username"))
+    return found.select_related("user")
 
 
-def tokens_of(board_id: UUID) -> list[Membership]:
-    """Return the board's memberships of tokens that are not revoked, the newest first."""
+def tokens_of(board_id: UUID) -> QuerySet[Membership]:
+    """Return the board's memberships of tokens that are not revoked."""
     found = Membership.objects.filter(board_id=board_id, token__isnull=False)
-    return list(
-        found.filter(token__revoked_at=None).select_related("token").order_by("-token__created_at")
-    )
+    return found.filter(token__revoked_at=None).select_related("token")
 
 
 def others(board_id: UUID) -> list[str]:

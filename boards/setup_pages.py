@@ -45,8 +45,8 @@ def settings(request: HttpRequest, key: str) -> HttpResponse:
         "defaults": {"max_attempts": 3, "lease_seconds": 60} | board.defaults,
     }
     if may_operate:
-        shown["members"] = members.people_of(board.pk)
-        shown["tokens"] = members.tokens_of(board.pk)
+        shown["members"] = members.people_of(board.pk).order_by("user__username")
+        shown["tokens"] = members.tokens_of(board.pk).order_by("-token__created_at")
         shown["others"] = members.others(board.pk)
     return render(request, "boards/settings.html", {**frame(request, board), **shown})
 

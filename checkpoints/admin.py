@@ -14,6 +14,7 @@ from checkpoints.models import (
     Checkpoint,
     Line,
     LogChunk,
+    Merge,
     Salvage,
     Step,
 )
@@ -217,6 +218,18 @@ class SalvageAdmin(ViewOnly):
     @admin.display(description="summary")
     def says(self, salvage: Salvage) -> str:
         return short(salvage.summary)
+
+
+@admin.register(Merge)
+class MergeAdmin(ViewOnly):
+    """Which card's files went into which branch, as which commit."""
+
+    list_display = ("card", "checkpoint", "strategy", "into", "commit", "actor", "at")
+    list_filter = ("strategy", "card__board")
+    list_select_related = ("card", "checkpoint")
+    search_fields = ("=card__key", "=commit", "actor")
+    date_hierarchy = "at"
+    ordering = ("-at",)
 
 
 @admin.register(Briefing)

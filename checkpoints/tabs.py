@@ -58,7 +58,11 @@ def thread(card: Card, before: str = "") -> dict[str, Any]:
 
 def names_on(card: Card) -> list[str]:
     """Return whom a note may name: the people of the board, then the workers of late."""
-    people = [m.user.get_username() for m in people_of(card.board_id)[:NAMES_OFFERED] if m.user]
+    people = [
+        m.user.get_username()
+        for m in people_of(card.board_id).order_by("user__username")[:NAMES_OFFERED]
+        if m.user
+    ]
     recent = Attempt.objects.filter(board_id=card.board_id).order_by("-pk")
     workers = recent.values_list("worker", flat=True)[:NAMES_OFFERED]
     return list(dict.fromkeys([*people, *workers]))

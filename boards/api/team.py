@@ -10,8 +10,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from boards import importing, lookup, members
+from boards.api.views import LIST
 from boards.models import Membership
-from events.endpoint import Body, Endpoint, Line, Text
+from events.endpoint import Body, Endpoint, Line, Text, listed, page
 from events.receipts import Answer
 from kernel.access import Role
 
@@ -30,10 +31,6 @@ class MemberOut(serializers.Serializer[Membership]):
         return Role(member.role).label
 
 
-class MemberListOut(serializers.Serializer[Any]):
-    results = MemberOut(many=True)
-
-
 class BoardTokenOut(serializers.Serializer[Membership]):
     id = serializers.UUIDField(source="token.pk")
     name = serializers.CharField(source="token.name")
@@ -45,10 +42,6 @@ class BoardTokenOut(serializers.Serializer[Membership]):
 
     def get_role(self, member: Membership) -> str:
         return Role(member.role).label
-
-
-class BoardTokenListOut(serializers.Serializer[Any]):
-    results = BoardTokenOut(many=True)
 
 
 class FileIn(Body):
@@ -88,10 +81,12 @@ class ImportOut(serializers.Serializer[Any]):
 class MembersView(Endpoint):
     """The people who may see the board; operators take them in."""
 
-    @extend_schema(operation_id="list_members", responses=MemberListOut)
+    @extend_schema(operation_id="list_members", parameters=LIST, responses=listed(MemberOut))
     def get(self, request: Request, board: str) -> Response:
         people = members.people_of(lookup.board(self.principal, board).pk)
-        return self.respond(Answer(200, {"results": MemberOut(people, many=True).data}))
+        return self.respond(
+            page(request, people, lambda m: MemberOut(m, many=True).data, order="id")
+        )
 
     @extend_schema(operation_id="set_member", request=MemberIn, responses=MemberOut)
     def post(self, request: Request, board: str) -> Response:
@@ -123,10 +118,14 @@ class MemberView(Endpoint):
 class BoardTokensView(Endpoint):
     """The board's tokens that are not revoked, without their secrets."""
 
-    @extend_schema(operation_id="list_board_tokens", responses=BoardTokenListOut)
+    @extend_schema(
+        operation_id="list_board_tokens", parameters=LIST, responses=listed(BoardTokenOut)
+    )
     def get(self, request: Request, board: str) -> Response:
         kept = members.tokens_of(lookup.board(self.principal, board).pk)
-        return self.respond(Answer(200, {"results": BoardTokenOut(kept, many=True).data}))
+        return self.respond(
+            page(request, kept, lambda m: BoardTokenOut(m, many=True).data, order="id")
+        )
 
 
 class ImportView(Endpoint):

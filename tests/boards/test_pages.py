@@ -63,7 +63,7 @@ def statements(client: Client, path: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [("/boards/PAY", 13), ("/boards/PAY/tapes", 8), ("/cards/PAY-1", 20)]
+    ("path", "most"), [("/boards/PAY", 13), ("/boards/PAY/tapes", 8), ("/cards/PAY-1", 30)]
 )
 def test_a_page_costs_the_same_with_many_cards_as_with_few(
     client: Client, board: Board, path: str, most: int
