@@ -9,7 +9,8 @@ export const columnOf = node => node.closest(".col");
 export const cardsIn = column => $$("ol > .card", column);
 export const listOf = column => $("ol", column);
 export const tabs = new Map($$(".coltabs a").map(tab => [tab.getAttribute("href").slice(1), tab]));
-export const endOf = column => $(".empty-col", column);
+// What was read later stands below the words for an empty column: the row is the end of both.
+export const endOf = column => $(".more-row", column) ?? $(".empty-col", column);
 export const query = () => board.dataset.query ? `&${board.dataset.query}` : "";
 
 /* With lanes a column is cut into cells, one in each lane; a cell is a ``.col`` like a column. */
