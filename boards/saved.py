@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
 from boards.models import Board, SavedView
@@ -19,11 +19,10 @@ MAX_VIEWS = 50
 MAX_QUERY = 1000
 
 
-def seen_by(board: Board, who: Principal) -> list[SavedView]:
-    """Return the views of the board that are shared, and a person's own, by name."""
+def seen_by(board: Board, who: Principal) -> QuerySet[SavedView]:
+    """Return the views of the board that are shared, and a person's own."""
     seen = Q(shared=True) | Q(owner_id=who.id) if who.is_person else Q(shared=True)
-    found = SavedView.objects.filter(seen, board=board)
-    return list(found.select_related("owner")[: 2 * MAX_VIEWS])
+    return SavedView.objects.filter(seen, board=board).select_related("owner")
 
 
 def find(board: Board, who: Principal, pk: UUID) -> SavedView:

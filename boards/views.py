@@ -145,7 +145,7 @@ def rows(request: HttpRequest, key: str) -> HttpResponse:
 def views(request: HttpRequest, key: str) -> HttpResponse:
     """The saved views with the number of cards in each, and the labels to filter by."""
     found = lookup.board(principal(request), key)
-    kept = saved.seen_by(found, principal(request))
+    kept = list(saved.seen_by(found, principal(request))[: 2 * saved.MAX_VIEWS])
     built_in = [(name, icon, asked(QueryDict(query))) for name, icon, query in BUILT_IN]
     wants = [want for _, _, want in built_in] + [asked(QueryDict(view.query)) for view in kept]
     counts = selectors.tallied(found, wants)

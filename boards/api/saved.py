@@ -11,8 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from boards import lookup, saved
+from boards.api.views import LIST
 from boards.models import Board, SavedView
-from events.endpoint import Body, Endpoint, Line
+from events.endpoint import Body, Endpoint, Line, listed, page
 from events.receipts import Answer
 from kernel.access import Role
 from kernel.errors import Forbidden
@@ -37,10 +38,6 @@ class ViewOut(serializers.Serializer[SavedView]):
     created_at = serializers.DateTimeField()
 
 
-class ViewListOut(serializers.Serializer[Any]):
-    results = ViewOut(many=True)
-
-
 class _ForPeople(Endpoint):
     def board(self, name: str, fields: dict[str, Any]) -> Board:
         """Return the board if a person asks, and one who may write if it is to be shared."""
@@ -55,10 +52,10 @@ class _ForPeople(Endpoint):
 class ViewsView(_ForPeople):
     """A board's saved views: the shared ones and a person's own; and new ones."""
 
-    @extend_schema(operation_id="list_views", responses=ViewListOut)
+    @extend_schema(operation_id="list_views", parameters=LIST, responses=listed(ViewOut))
     def get(self, request: Request, board: str) -> Response:
         kept = saved.seen_by(lookup.board(self.principal, board), self.principal)
-        return self.respond(Answer(200, {"results": ViewOut(kept, many=True).data}))
+        return self.respond(page(request, kept, lambda v: ViewOut(v, many=True).data, order="-id"))
 
     @extend_schema(operation_id="create_view", request=ViewIn, responses={201: ViewOut})
     def post(self, request: Request, board: str) -> Response:

@@ -394,7 +394,9 @@ def give_notice(side: Side, user: Any) -> None:
         "notice": str(notice.pk),
         "webhook": str(hook.pk),
         "delivery": str(delivery.pk),
-        "view": str(SavedView.objects.create(board=side.board, owner=user, name="Mine").pk),
+        "view": str(
+            SavedView.objects.create(board=side.board, owner=user, name="Mine", shared=True).pk
+        ),
     }
 
 

@@ -291,7 +291,7 @@ async def test_fingers_get_large_targets(site: Site, open_page: Open) -> None:
              ".card .kb, .top button, .top a, .bar button, .coltabs a")]
           .filter(node => node.checkVisibility())
           .map(node => [node, node.getBoundingClientRect()])
-          .filter(([, box]) => box.width && Math.min(box.width, box.height) < 40)
+          .filter(([, box]) => box.width && Math.min(box.width, box.height) < 44)
           .map(([node, box]) => `${node.outerHTML.slice(0, 90)} ${box.width}x${box.height}`)"""
     )
     assert small == []
