@@ -216,7 +216,8 @@ REACHABLE = """() => [...document.querySelectorAll(
     && node.checkVisibility({visibilityProperty: true})
     && !node.closest("[inert], dialog:not([open]), [popover]:not(:popover-open)")
     && !(node.type === "radio" && !node.checked) && node.type !== "hidden")
-  .filter(node => !window.order.has(node)).map(node => node.outerHTML.slice(0, 120))"""
+  .map(node => node.outerHTML.slice(0, 120))
+  .filter(tag => ![...window.order.keys()].some(node => node.outerHTML.slice(0, 120) === tag))"""
 
 
 @pytest.mark.parametrize("path", ["/boards/{board}", "/cards/{key}", "/boards/{board}/insights"])
@@ -237,7 +238,7 @@ async def test_tab_visits_everything_and_is_caught_nowhere(
                 break
             continue
         # A date has a stop for each of its parts.
-        assert at["number"] != last or 'type="date"' in at["tag"], f"caught at {at['tag']}"
+        assert at["number"] != last or 'type="date' in at["tag"], f"caught at {at['tag']}"
         last = at["number"]
         if not at["seen"]:
             unseen.append(at["tag"])
