@@ -60,9 +60,10 @@ async def follow(
     web: Web | None = None,
     headers: dict[str, str] | None = None,
     slash: str = "",
+    more: str = "",
 ) -> AsyncIterator[ClientConnection]:
     port = (web or site.web).port
-    query = "" if after is None else f"?after={after}"
+    query = "" if after is None else f"?after={after}{more}"
     if headers is None:
         headers = {"Authorization": f"Bearer {token or site.token}"}
     async with connect(
@@ -119,6 +120,22 @@ async def test_a_socket_replays_from_its_cursor_and_then_goes_on_live(site: Site
         assert event["data"]["title"] == "seen live"
         assert event["at"].endswith("Z")
         assert set(event) == {"seq", "at", "board", "kind", "actor", "subject", "data"}
+
+
+async def test_a_page_may_have_many_events_in_a_frame(site: Site) -> None:
+    board = site.new_board()
+    for n in range(20):
+        site.new_card(board["id"], f"card {n}")
+    async with follow(site, board["key"], after=0, more="&many=1") as live:
+        site.new_card(board["id"], "seen live")
+        frames, seqs = 0, []
+        while len(seqs) < 22:
+            (events,) = await received(live, 1)
+            assert isinstance(events, list)
+            seqs += [event["seq"] for event in events]
+            frames += 1
+    assert seqs == list(range(1, 23))
+    assert frames < 22
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
