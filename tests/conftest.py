@@ -29,16 +29,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-#: Their programs run as a user's would, over HTTP against a server of their own.
-SYSTEMS = {"client", "cli", "transfer"}
+#: Stages of their own: a test in one of them runs once, whatever store the unit tests are on.
+STAGES = ("browser", "chaos", "acceptance")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Browser tests are skipped where there is no browser; see also ``--database-only``."""
     for item in items:
-        if "site" in getattr(item, "fixturenames", ()) and item.path.parent.name in SYSTEMS:
-            item.add_marker(pytest.mark.system)
+        staged = any(item.get_closest_marker(name) for name in STAGES)
+        if "site" in getattr(item, "fixturenames", ()) and not staged:
+            item.add_marker(pytest.mark.system)  # a server of its own, on a store of its own
     if not os.environ.get("CHROMIUM"):
         os.environ["CHROMIUM"] = shutil.which("chromium") or shutil.which("google-chrome") or ""
     if not os.environ["CHROMIUM"]:
