@@ -5,6 +5,7 @@ Besides: landmarks and headings, where Tab goes, zoom, forced colours, motion an
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -126,8 +127,13 @@ async def shown(page: Page, path: str) -> None:
         await expect(page.locator("#board")).to_have_attribute("data-live", "live")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark", "contrast"])
-@pytest.mark.parametrize("size", list(SIZES))
+#: Colours don't hang on the width, nor the layout on colours; ALL_THEMES=1 tries every pair.
+ROUNDS = [("light", "wide"), ("dark", "wide"), ("light", "narrow"), ("contrast", "narrow")]
+if os.environ.get("ALL_THEMES"):
+    ROUNDS = [(theme, size) for theme in ("light", "dark", "contrast") for size in SIZES]
+
+
+@pytest.mark.parametrize(("theme", "size"), ROUNDS)
 async def test_no_page_shuts_anybody_out(
     site: Site, open_page: Open, theme: str, size: str
 ) -> None:
