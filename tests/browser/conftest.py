@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests import serving
 
 Open = Callable[..., Awaitable[Page]]
+
+# Two browsers and their servers share the machine's cores: waiting costs nothing where all is well.
+expect.set_options(timeout=20_000)
 
 
 def new_card(
@@ -89,7 +92,7 @@ async def open_page(site: serving.Site, browser: Browser) -> AsyncIterator[Open]
         page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
         page.on("console", lambda line: trouble.append(line.text) if _bad(line.text) else None)
         page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(40_000)
         await page.goto(path)
         return page
 
