@@ -185,7 +185,7 @@ _SHOWN = """() => Object.fromEntries(
 PAGE = 30
 WRITERS = 2
 #: How long after the last change a page may take to show the truth.
-SETTLE_SECONDS = 60.0
+SETTLE_SECONDS = 90.0
 
 
 @dataclass

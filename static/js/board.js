@@ -87,6 +87,20 @@ function tellKept() {
   $("button", strip)?.toggleAttribute("hidden", state !== "offline");
 }
 
+/* After a storm of changes every shown card is asked for once more: whatever was lost on the way
+   between many answers at once is right again as soon as it is calm. */
+const STORM = 40, CALM = 2500;
+let stormy = 0, calm = 0;
+function calmed(count) {
+  stormy += count;
+  clearTimeout(calm);
+  calm = setTimeout(() => {
+    const after = stormy >= STORM;
+    stormy = 0;
+    if (after) refresh($$(".card", board).map(card => card.dataset.card)).catch(() => {});
+  }, CALM + Math.random() * CALM);
+}
+
 const live = connect({
   board: key,
   after: board.dataset.cursor,
@@ -97,6 +111,7 @@ const live = connect({
     const structural = events.filter(e => e.data.card || e.kind.startsWith("checkpoint.") || e.data.checkpoint);
     if (structural.length) await refresh(new Set(structural.filter(concerns).map(e => e.subject)), events.at(-1).seq);
     else if (working) retape();
+    calmed(events.length);
   },
   onPresence: meet,
   onState({state, since}) {

@@ -8,6 +8,11 @@ import {announce, call} from "./api.js";
 import {pushUndo} from "./undo.js";
 import {gettext} from "./words.js";
 
+/* What a form was opened with: the version, and what the field was. Kept apart from the form, which
+   is made like the server's each time the page is renewed. */
+const opened = new WeakMap();
+const dirty = new WeakSet();
+
 const holderOf = node => node.closest("[data-card][data-version]");
 const words = text => [...new Set(text.split(/[,\n]/).map(word => word.trim()).filter(Boolean))];
 const KINDS = {
@@ -44,13 +49,14 @@ function shut(form) {
 /* Changes one field of a card; afterwards it can be taken back. `changed` renews what shows it. */
 async function save(form, text, changed) {
   const {card, key} = holderOf(form).dataset, field = form.dataset.edit, ed = form.closest("details");
-  const was = form.dataset.was, value = meant(form, text);
+  const terms = opened.get(form) ?? {version: holderOf(form).dataset.version, was: form.dataset.was};
+  const {was} = terms, value = meant(form, text);
   if (JSON.stringify(value) === JSON.stringify(meant(form, was))) { shut(form); return; }
   const put = async (wanted, version) => (await call("PATCH", `/cards/${card}`, {[field]: wanted}, {"If-Match": `"${version}"`})).version;
   try {
-    let version = await put(value, form.dataset.version);
+    let version = await put(value, terms.version);
     problem(form, "");
-    delete form.dataset.dirty;
+    dirty.delete(form);
     shut(form);
     const label = gettext("{key}: {field} changed", {key, field: (ed.previousElementSibling ?? ed).textContent.trim().slice(0, 40) && fieldName(field)});
     announce(label);
@@ -64,7 +70,7 @@ async function save(form, text, changed) {
     const {current} = refusal;
     if (refusal.status === 412 && current) {
       // Saved again, it is known what is overwritten.
-      form.dataset.version = current.version;
+      terms.version = current.version;
       const theirs = current[field], same = JSON.stringify(theirs) === JSON.stringify(meant(form, was));
       problem(form, same
         ? gettext("Somebody changed this card meanwhile, but not this. Save again to keep yours.")
@@ -136,7 +142,7 @@ export function editing(root, changed) {
   root.addEventListener("toggle", event => {
     const ed = event.target, form = ed.matches?.(".ed") && ed.querySelector("[data-edit]");
     if (!form || !ed.open) return;
-    form.dataset.version = holderOf(form).dataset.version;
+    opened.set(form, {version: holderOf(form).dataset.version, was: form.dataset.was});
     problem(form, "");
     const field = form.querySelector("input.tx, textarea.tx, select.tx, [aria-current], button");
     field?.focus();
@@ -144,7 +150,7 @@ export function editing(root, changed) {
   }, true);
   root.addEventListener("input", event => {
     const form = event.target.closest("[data-edit]");
-    if (form) form.dataset.dirty = "1";
+    if (form) dirty.add(form);
     if (event.target.matches("[data-cards]")) find(event.target);
   });
   root.addEventListener("keydown", event => {
@@ -173,7 +179,7 @@ export function editing(root, changed) {
 
 function reset(form) {
   form.reset();
-  delete form.dataset.dirty;
+  dirty.delete(form);
   problem(form, "");
 }
 
@@ -202,6 +208,6 @@ export function ready(root = document) {
     if (!box.labels?.length) box.setAttribute("aria-label", box.parentElement.textContent.trim().slice(0, 100));
   }
   for (const field of root.querySelectorAll("[data-instant]")) {
-    if (!field.form?.dataset.dirty) field.value = field.defaultValue = local(field.dataset.instant);
+    if (!dirty.has(field.form)) field.value = field.defaultValue = local(field.dataset.instant);
   }
 }

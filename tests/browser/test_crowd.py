@@ -17,9 +17,9 @@ pytestmark = pytest.mark.browser
 
 
 async def test_every_browser_ends_with_the_state_of_the_server(site: Site) -> None:
-    browsers = int(os.environ.get("CROWD_BROWSERS", "8"))
-    rate = float(os.environ.get("CROWD_RATE", "40"))
-    seconds = float(os.environ.get("CROWD_SECONDS", "10"))
+    browsers = int(os.environ.get("CROWD_BROWSERS", "6"))
+    rate = float(os.environ.get("CROWD_RATE", "30"))
+    seconds = float(os.environ.get("CROWD_SECONDS", "8"))
     async with async_playwright() as playwright:
         went = await crowd.gather(site, playwright, browsers, rate, seconds)
     assert went.wrong == {}
