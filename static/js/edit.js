@@ -13,6 +13,16 @@ import {gettext} from "./words.js";
 const opened = new WeakMap();
 const dirty = new WeakSet();
 
+/* Writes of this page follow each other: a version that only this page has left behind leads on to
+   the one it made, so that what it did before can still be taken back. */
+const own = new Map();
+async function patch(card, fields, version) {
+  for (let next; (next = own.get(`${card} ${version}`));) version = next;
+  const told = await call("PATCH", `/cards/${card}`, fields, {"If-Match": `"${version}"`});
+  own.set(`${card} ${version}`, told.version);
+  return told.version;
+}
+
 const holderOf = node => node.closest("[data-card][data-version]");
 const words = text => [...new Set(text.split(/[,\n]/).map(word => word.trim()).filter(Boolean))];
 const KINDS = {
@@ -52,7 +62,7 @@ async function save(form, text, changed) {
   const terms = opened.get(form) ?? {version: holderOf(form).dataset.version, was: form.dataset.was};
   const {was} = terms, value = meant(form, text);
   if (JSON.stringify(value) === JSON.stringify(meant(form, was))) { shut(form); return; }
-  const put = async (wanted, version) => (await call("PATCH", `/cards/${card}`, {[field]: wanted}, {"If-Match": `"${version}"`})).version;
+  const put = (wanted, version) => patch(card, {[field]: wanted}, version);
   try {
     let version = await put(value, terms.version);
     problem(form, "");
@@ -114,7 +124,7 @@ async function tick(box, changed) {
   if (marked === undefined || marked === lines[n]) return changed(holder.dataset.card);
   lines[n] = marked;
   const before = source.dataset.was, after = lines.join("\n");
-  const put = async (text, version) => (await call("PATCH", `/cards/${holder.dataset.card}`, {description: text}, {"If-Match": `"${version}"`})).version;
+  const put = (text, version) => patch(holder.dataset.card, {description: text}, version);
   try {
     let version = await put(after, holder.dataset.version);
     const label = on ? gettext("{key}: ticked", holder.dataset) : gettext("{key}: no longer ticked", holder.dataset);
