@@ -91,7 +91,7 @@ def beside(card: Card, old: Checkpoint | None, new: Checkpoint) -> list[Remark]:
 
     One whose file is neither of the two any more is outdated.
     """
-    said = list(card.messages.exclude(place=None).order_by("id")[:SHOWN])
+    said = list(card.messages.exclude(place__isnull=True).order_by("id")[:SHOWN])
     if not said:
         return []
     blobs = _Blobs(store_of(card.board_id))
@@ -113,7 +113,7 @@ def beside(card: Card, old: Checkpoint | None, new: Checkpoint) -> list[Remark]:
 
 def open_remarks(card: Card) -> int:
     """Return how many remarks nobody has resolved."""
-    return card.messages.exclude(place=None).filter(closed_at=None).count()
+    return card.messages.exclude(place__isnull=True).filter(closed_at=None).count()
 
 
 def by_line(remarks: Iterable[Remark]) -> dict[tuple[str, str, int], list[Remark]]:

@@ -173,7 +173,7 @@ class RemarkView(Endpoint):
     @extend_schema(operation_id="resolve_remark", request=c.ResolveIn, responses=MessageOut)
     def patch(self, request: Request, card: str, message: int) -> Response:
         found = lookup.card(self.principal, card, Role.MEMBER)
-        said = found.messages.filter(pk=message).exclude(place=None).first()
+        said = found.messages.filter(pk=message).exclude(place__isnull=True).first()
         if said is None:
             raise NotFound(f"The card has no remark {message}.")
         resolved = self.fields(c.ResolveIn)["resolved"]
