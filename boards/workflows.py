@@ -1,6 +1,7 @@
 """The declarative workflow of a card: read it, refuse what can't work, hand out its steps.
 
-A workflow is a list of commands in the manner of CI files, as YAML text or JSON::
+A workflow is a list of steps in the manner of CI files, as YAML text or JSON. Commands are one
+kind of step; whoever carries out other kinds registers them::
 
     env: {PYTHONHASHSEED: "0"}
     steps:
@@ -16,7 +17,7 @@ workspace is refused with the place it stands at and what to write instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -28,7 +29,6 @@ from kernel import digests
 from kernel.errors import Invalid
 
 MAX_STEPS = 500
-MAX_RUN_BYTES = 64 * 1024
 MAX_ENV_ENTRIES = 100
 MAX_ENV_VALUE_BYTES = 32 * 1024
 MAX_TITLE_CHARS = 200
@@ -48,7 +48,6 @@ RESERVED_ENV_PREFIX = "HOLDFAST_"
 _WORKFLOW_FIELDS = ("steps", "env")
 _STEP_FIELDS = (
     "key",
-    "run",
     "title",
     "cwd",
     "env",
@@ -61,15 +60,41 @@ _STEP_FIELDS = (
 )
 
 
+Refuse = Callable[[str, str], None]
+#: Reads what a step of one kind is told. Gets it decoded and a way to refuse: the place below
+#: the field (empty: the field itself) and a sentence. Returns JSON, None after refusing.
+ReadKind = Callable[[Any, Refuse], Any]
+
+_kinds: dict[str, ReadKind] = {}
+
+
+def register(kind: str, read: ReadKind) -> None:
+    """Let steps be of this kind: the field of that name says what such a step is to do.
+
+    Who carries steps out is above this app and says so here, once at the start.
+    """
+    if kind in _STEP_FIELDS:
+        raise ValueError(f"{kind} is a field of every step and can't name a kind of step")
+    _kinds[kind] = read
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds of steps that are known."""
+    return tuple(_kinds)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command of a workflow and the terms it runs under. ``env`` includes the workflow's.
+    """One step of a workflow and the terms it runs under. ``env`` includes the workflow's.
 
-    ``criterion`` is the number of the goal's criterion that the command is a check of.
+    ``kind`` is the field that says what to do, ``given`` what stands there, with every default
+    written out: for ``run`` the command. ``criterion`` is the number of the goal's criterion
+    that the step is a check of.
     """
 
     key: str
-    run: str
+    kind: str
+    given: Any
     title: str
     cwd: str
     env: Mapping[str, str]
@@ -82,7 +107,7 @@ class Step:
 
     def as_input(self) -> dict[str, Any]:
         """Return what decides the step's outcome, for the record of the step's input."""
-        return {"run": self.run, "cwd": self.cwd, "env": dict(self.env)}
+        return {self.kind: self.given, "cwd": self.cwd, "env": dict(self.env)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +140,7 @@ def canonical(workflow: Workflow) -> dict[str, Any]:
         "steps": [
             {
                 "key": step.key,
-                "run": step.run,
+                step.kind: step.given,
                 "title": step.title,
                 "cwd": step.cwd,
                 "env": dict(step.env),
@@ -179,9 +204,9 @@ class _Reader:
         if not isinstance(item, Mapping):
             self.refuse(path, "must be an object such as {'key': 'test', 'run': 'make test'}.")
             return None
-        self.unknown(item, _STEP_FIELDS, f"{path}.")
+        self.unknown(item, ("key", *_kinds, *_STEP_FIELDS[1:]), f"{path}.")
         key = self.key(item.get("key"), f"{path}.key")
-        run = self.run(item.get("run"), f"{path}.run")
+        kind, given = self.kind(item, path)
         title = self.text(item.get("title"), f"{path}.title", MAX_TITLE_CHARS)
         cwd = self.path(item.get("cwd"), f"{path}.cwd", "a folder") or "."
         own_env = self.env(item.get("env"), f"{path}.env")
@@ -201,11 +226,12 @@ class _Reader:
         criterion = None
         if item.get("criterion") is not None:
             criterion = self.integer(item["criterion"], f"{path}.criterion", 1, MAX_CRITERION, 1)
-        if key is None or run is None:
+        if key is None or given is None:
             return None
         return Step(
             key=key,
-            run=run,
+            kind=kind,
+            given=given,
             title=title,
             cwd=cwd,
             env=MappingProxyType({**env, **own_env}),
@@ -235,16 +261,20 @@ class _Reader:
             return None
         return value
 
-    def run(self, value: Any, path: str) -> str | None:
-        if not isinstance(value, str) or not value.strip():
-            self.refuse(path, "must be the command to run, such as 'make test'.")
-            return None
-        if not self.storable(value, path):
-            return None
-        if len(value.encode()) > MAX_RUN_BYTES:
-            self.refuse(path, f"is longer than {MAX_RUN_BYTES} bytes; put the script in a file.")
-            return None
-        return value
+    def kind(self, item: Mapping[Any, Any], path: str) -> tuple[str, Any]:
+        """Return what the step is to do, by its kind; None for it when that was refused."""
+        named = [kind for kind in _kinds if kind in item] or ["run"]
+        kind, others = named[0], named[1:]
+        if others:
+            self.refuse(path, f"says {' and '.join(named)}; a step is of one kind.")
+            return kind, None
+        field = f"{path}.{kind}"
+        before = len(self.errors)
+        given = _kinds[kind](
+            item.get(kind),
+            lambda where, sentence: self.refuse(f"{field}.{where}" if where else field, sentence),
+        )
+        return kind, given if len(self.errors) == before else None
 
     def text(self, value: Any, path: str, limit: int) -> str:
         if value is None:
@@ -335,15 +365,20 @@ class _Reader:
         return tuple(patterns)
 
     def storable(self, text: str, path: str) -> bool:
-        if "\x00" in text:
-            self.refuse(path, "contains a NUL character; remove it.")
-            return False
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            self.refuse(path, "contains half of a surrogate pair; send whole characters.")
-            return False
-        return True
+        return storable(text, lambda _, sentence: self.refuse(path, sentence))
+
+
+def storable(text: str, refuse: Refuse) -> bool:
+    """Return whether every store takes the text; refuse it otherwise."""
+    if "\x00" in text:
+        refuse("", "contains a NUL character; remove it.")
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        refuse("", "contains half of a surrogate pair; send whole characters.")
+        return False
+    return True
 
 
 def _shown(name: object) -> str:

@@ -183,6 +183,18 @@ def recorded(card_id: UUID, line: int) -> dict[str, Step]:
     return {s.key: s for s in Step.objects.on_line(card_id, line).order_by("number")}
 
 
+def recorded_below(card_id: UUID, line: int, prefix: str) -> list[Step]:
+    """Return the counting steps whose keys begin with ``prefix``, in order of number."""
+    below = Step.objects.on_line(card_id, line).filter(key__startswith=prefix).order_by("number")
+    return [step for step in below if step.key.startswith(prefix)]  # SQLite folds case
+
+
+def failures(card_id: UUID, line: int, key: str) -> int:
+    """Return how many tries at the step failed on the line."""
+    tries = Step.objects.filter(card_id=card_id, line=line, key=key)
+    return tries.filter(status=Status.FAILED).count()
+
+
 def in_doubt(card_id: UUID, line: int, *, live_attempt: UUID | None = None) -> list[str]:
     """Return the keys of steps begun by an attempt that ended before they did."""
     steps = Step.objects.on_line(card_id, line).filter(status=Status.STARTED)

@@ -28,6 +28,17 @@ def carrying(word: str) -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
+def working_for(attempt: str) -> list[int]:
+    """Return the living processes that an executor started for the attempt."""
+    mark = f"HOLDFAST_ATTEMPT={attempt}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes().split(b"\0") and alive(int(path.parent.name)):
+                found.append(int(path.parent.name))
+    return found
+
+
 def odd_sleep() -> str:
     """Return a number of seconds, about ten minutes, that nobody else on the machine sleeps."""
     return f"{600 + next(_numbers)}.{os.getpid()}{os.times().elapsed:.0f}"

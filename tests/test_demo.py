@@ -131,7 +131,7 @@ def test_the_long_card_has_twelve_steps(board):
 def test_commands_name_only_files_that_are_there(board):
     for found in board.cards.exclude(workflow__isnull=True):
         for step in workflows.parse(found.workflow).steps:
-            for path in re.findall(r"(?:tests|runtime_site)/[\w/.-]+", step.run):
+            for path in re.findall(r"(?:tests|runtime_site)/[\w/.-]+", step.given):
                 assert (BASE / path).exists(), (found.title, path)
 
 

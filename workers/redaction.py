@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 MARK = "[redacted]"
@@ -37,6 +38,16 @@ class Redactor:
     def redact(self, text: str) -> str:
         """Return ``text`` with every known secret blotted out."""
         return self._pattern.sub(MARK, text) if self._spellings else text
+
+    def redacted(self, value: Any) -> Any:
+        """Return JSON with every text in it struck out likewise, names of fields excepted."""
+        if isinstance(value, str):
+            return self.redact(value)
+        if isinstance(value, Mapping):
+            return {name: self.redacted(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.redacted(item) for item in value]
+        return value
 
     def stream(self) -> RedactedStream:
         """Return a filter for text that arrives in pieces."""

@@ -13,14 +13,13 @@ that it is in doubt, puts the files back to the checkpoint and runs it again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -35,32 +34,16 @@ from checkpoints.snapshots import Snapshot, store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
 from goals.models import Criterion
 from kernel.errors import Invalid, LeaseLost
-from workers import junit, products
-from workers.executors.shell import (
-    Command,
-    Execution,
-    Result,
-    StillAlive,
-    ensure_dead,
-    environment,
-)
-from workers.livelog import FLUSH_SECONDS, LiveLog
-from workers.patience import patiently
+from workers import executors, junit, products
+from workers.assignments import GRACE_SECONDS, Assignment, Desk
+from workers.executors.contract import Ask, Ending, HandOver
+from workers.executors.shell import StillAlive, ensure_dead
 from workers.redaction import MARK, Redactor, secrets_in
 from workers.watch import Watch
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-#: What built-in workers can do, for cards that require something.
-CAPABILITIES = ("git", "python", "shell")
-
-GRACE_SECONDS = 2.0  # for a command to end by itself when it must; a shutdown has ten seconds
-OUTAGE_SECONDS = 600.0  # how long a result waits for a store that is away
 OTHERS_WAIT_SECONDS = 1.0  # a card that waits for less is about to be taken by an idle worker
-OUTPUT_CAP_CHARS = 8 * 1024 * 1024
-TAIL_CHARS = 4000
 LESSON_LINES = 15
 LESSON_CHARS = 1500
 EVIDENCE_CHARS = 2000
@@ -101,12 +84,14 @@ class _StepFailed(Exception):
         self.error, self.lesson = error, lesson
 
 
-class _HandOver(Exception):
-    """The card must be given back although it is not done."""
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a step ended, after how many tries and how long, and the report it wrote."""
 
-    def __init__(self, reason: str, because: str) -> None:
-        super().__init__(because)
-        self.reason, self.because = reason, because
+    ending: Ending
+    tries: int
+    seconds: float
+    report: junit.Report | None
 
 
 class _Slice:
@@ -116,13 +101,13 @@ class _Slice:
         self.attempt, self.watch = attempt, watch
         self.card = Card.objects.select_related("board").get(pk=attempt.card_id)
         self.board: Board = self.card.board
-        self.livelog = LiveLog(attempt.pk)
+        self.desk = Desk(attempt, self.card, watch)
+        self.livelog = self.desk.livelog
         self.began = time.monotonic()
         self.done = self.total = 0
         self.coming: Step | None = None
 
     def run(self) -> Outcome:
-        workspace: Workspace | None = None
         try:
             if not self.board.allow_commands:
                 return self._block(
@@ -131,8 +116,9 @@ class _Slice:
                 )
             workflow = workflows.parse(self.card.workflow)
             self._check_criteria(workflow)
-            workspace = self._prepare(workflow)
-            self._run_steps(workflow, workspace)
+            self._check_executors(workflow)
+            self.desk.workspace = self._prepare(workflow)
+            self._run_steps(workflow)
         except Invalid as error:
             return self._block(f"{error.detail} Mend the card's workflow, then retry the card.")
         except WorkspaceError as error:
@@ -141,12 +127,14 @@ class _Slice:
             return self._block(str(error))
         except _StepFailed as failed:
             return self._fail(failed.error, failed.lesson)
-        except _HandOver as over:
+        except HandOver as over:
             return self._release(over)
+        except Ask as asking:
+            return self._block(asking.question, asking.question, asking.options)
         finally:
-            if workspace is not None:
+            if self.desk.workspace is not None:
                 # Before the lease ends: the next attempt takes the folder over.
-                workspace.close()
+                self.desk.workspace.close()
         return self._complete(workflow)
 
     # What ends the attempt. Each may be repeated, so each may wait out an outage.
@@ -155,28 +143,34 @@ class _Slice:
         summary = f"All {self.total} steps of the workflow are done."
         result = {"steps": self.total}
         evidence = self._evidence(workflow)
-        self._write(
+        self.desk.write(
             lambda: leases.complete(self.attempt.pk, summary, result=result, evidence=evidence)
         )
         return Outcome.COMPLETED
 
     def _fail(self, error: str, lesson: str) -> Outcome:
-        self._write(lambda: leases.fail(self.attempt.pk, error, lesson=lesson))
+        self.desk.write(lambda: leases.fail(self.attempt.pk, error, lesson=lesson))
         return Outcome.FAILED
 
-    def _block(self, reason: str) -> Outcome:
-        self._write(lambda: leases.block(self.attempt.pk, reason))
+    def _block(self, reason: str, question: str = "", options: tuple[str, ...] = ()) -> Outcome:
+        self.desk.write(
+            lambda: leases.block(self.attempt.pk, reason, question=question, options=options)
+        )
         return Outcome.BLOCKED
 
-    def _release(self, over: _HandOver) -> Outcome:
+    def _release(self, over: HandOver) -> Outcome:
         summary = f"{self.done} of {self.total} steps are done. {over.because}"
         coming = f"Run step {_named(self.coming)}." if self.coming else ""
-        self._write(lambda: leases.release(self.attempt.pk, summary, coming, reason=over.reason))
+        self.desk.write(
+            lambda: leases.release(
+                self.attempt.pk,
+                summary,
+                coming,
+                reason=over.reason,
+                retry_after_seconds=over.retry_after_seconds,
+            )
+        )
         return Outcome.RELEASED
-
-    def _write(self, call: Callable[[], T]) -> T:
-        self.watch.check()
-        return patiently(call, OUTAGE_SECONDS)
 
     # The goal's criteria that steps are checks of.
 
@@ -193,6 +187,14 @@ class _Slice:
                     f" but {lacks}."
                 )
 
+    def _check_executors(self, workflow: Workflow) -> None:
+        """Pass if this host can carry every step out. Raises Invalid."""
+        known = executors.known()
+        for kind in dict.fromkeys(step.kind for step in workflow.steps):
+            why = known[kind].available() if kind in known else "no executor here knows them"
+            if why is not None:
+                raise Invalid(f"Steps of the kind {kind} can't be carried out here: {why}.")
+
     def _evidence(self, workflow: Workflow) -> list[dict[str, Any]]:
         """Return what the checks showed, whichever attempt ran them."""
         checks = [step for step in workflow.steps if step.criterion is not None]
@@ -203,7 +205,7 @@ class _Slice:
 
     def _prepare(self, workflow: Workflow) -> Workspace:
         self.watch.note = "Preparing the workspace"
-        self.redactor = Redactor(
+        self.desk.redactor = Redactor(
             [*_own_secrets(self.attempt), *secrets_in(workflow.env)]
             + [secret for step in workflow.steps for secret in secrets_in(step.env)]
         )
@@ -234,7 +236,7 @@ class _Slice:
 
     # The steps.
 
-    def _run_steps(self, workflow: Workflow, workspace: Workspace) -> None:
+    def _run_steps(self, workflow: Workflow) -> None:
         recorded = steps.recorded(self.card.pk, self.attempt.line)
         open_steps = [step for step in workflow.steps if not _is_over(recorded.get(step.key))]
         self.total = len(workflow.steps)
@@ -243,24 +245,24 @@ class _Slice:
             self.coming = step
             following = open_steps[n + 1] if n + 1 < len(open_steps) else None
             self._see_whether_to_go_on(step, first=n == 0)
-            self._run_step(step, following, workspace)
+            self._run_step(step, following)
             self.done += 1
         self.coming = None
 
     def _see_whether_to_go_on(self, step: Step, *, first: bool) -> None:
-        """Pass if this worker should begin the step now. Raises _HandOver or LeaseLost."""
+        """Pass if this worker should begin the step now. Raises HandOver or LeaseLost."""
         self.watch.check()
         if self.watch.stopping:
-            raise _HandOver("shutdown", "The worker was stopped.")
+            raise HandOver("shutdown", "The worker was stopped.")
         if self.watch.paused:
-            raise _HandOver("paused", "The card was paused.")
+            raise HandOver("paused", "The card was paused.")
         if first:
             return
         elapsed = time.monotonic() - self.began
         if not self._has_room_for(step):
-            raise _HandOver("slice", "The worker's turn is over.")
+            raise HandOver("slice", "The worker's turn is over.")
         if elapsed >= settings.SLICE_SECONDS and self._others_wait():
-            raise _HandOver("slice", "Other cards wait for a worker, and this one had its turn.")
+            raise HandOver("slice", "Other cards wait for a worker, and this one had its turn.")
 
     def _has_room_for(self, step: Step) -> bool:
         """Return whether the step would end before django-q ends this task by force."""
@@ -272,7 +274,7 @@ class _Slice:
         now = timezone.now()
         return (
             Card.objects.ready(now)
-            .within(CAPABILITIES)
+            .within(executors.capabilities())
             .filter(
                 workflow__isnull=False,
                 board__allow_commands=True,
@@ -281,17 +283,17 @@ class _Slice:
             .exists()
         )
 
-    def _run_step(self, step: Step, following: Step | None, workspace: Workspace) -> None:
+    def _run_step(self, step: Step, following: Step | None) -> None:
         """Run the step and record how it ended. Raises _StepFailed if that ends the attempt."""
         self.watch.note = f"Step {self.done + 1} of {self.total}: {step.title or step.key}"[:500]
         self.watch.percent = 100 * self.done // self.total
         self.livelog.step_key = step.key
-        begun = self._write(
+        begun = self.desk.write(
             lambda: steps.begin(
                 self.attempt.pk,
                 step.key,
                 title=step.title,
-                kind="run",
+                kind=step.kind,
                 input=self._shown_input(step),
             )
         )
@@ -301,130 +303,91 @@ class _Slice:
             self.livelog.note(
                 "An earlier attempt began this step and never said how it ended; it runs again"
             )
-        result, tries, report = self._run_tries(step, workspace)
+        ended = self._run_tries(step, in_doubt=begun.step.in_doubt)
         self.livelog.finish()
         self.watch.check()
-        if self.watch.stopping and not result.succeeded:
+        if self.watch.stopping and not ended.ending.succeeded:
             # Not the step's fault: it stays begun, and the next attempt runs it again.
-            raise _HandOver("shutdown", "The worker was stopped.")
-        self._record(step, following, workspace, report, result, tries)
+            raise HandOver("shutdown", "The worker was stopped.")
+        self._record(step, following, ended)
 
-    def _run_tries(
-        self, step: Step, workspace: Workspace
-    ) -> tuple[Result, int, junit.Report | None]:
-        """Run the command until it succeeds or its retries are used up."""
+    def _run_tries(self, step: Step, *, in_doubt: bool) -> _Ended:
+        """Have the step carried out until it succeeds or its retries are used up."""
+        executor = executors.known()[step.kind]
+        failed = steps.failures(self.card.pk, self.attempt.line, step.key)
+        began = time.monotonic()
         for number in range(1, step.retries + 2):
             if number > 1:
                 self.livelog.note(f"Try {number} of {step.retries + 1}, from the same files")
-                workspace.put_back()
-            report = products.Report(workspace.tree, step.junit)
-            execution = self._execution(step, workspace)
-            with self.watch.guarding(execution):
-                result = execution.run()
+                self.desk.files.put_back()
+            report = products.Report(self.desk.files.tree, step.junit)
+            ending = executor.carry_out(
+                Assignment(
+                    self.desk,
+                    step,
+                    turn=failed + number,
+                    in_doubt=in_doubt and number == 1,
+                    done=self.done,
+                    total=self.total,
+                )
+            )
             self.watch.check()
-            if result.succeeded or self.watch.stopping or not self._has_room_for(step):
+            if ending.succeeded or not ending.again:
                 break
-        return result, number, report.read()
-
-    def _execution(self, step: Step, workspace: Workspace) -> Execution:
-        env = environment(
-            home=workspace.home,
-            tmp=workspace.tmp,
-            extra={
-                **step.env,
-                "HOLDFAST_URL": settings.BASE_URL,
-                "HOLDFAST_CARD": self.card.key,
-                "HOLDFAST_ATTEMPT": str(self.attempt.pk),
-                "HOLDFAST_STEP": step.key,
-                "HOLDFAST_IDEMPOTENCY_KEY": self._idempotency_key(step),
-            },
-            also=settings.COMMAND_ENV,
-        )
-        command = Command(
-            run=step.run,
-            cwd=workspace.tree / step.cwd,
-            folder=workspace.folder,
-            env=env,
-            timeout_seconds=step.timeout_seconds,
-            grace_seconds=GRACE_SECONDS,
-            hidden=(Path(settings.DATA_DIR),),
-            visible=(workspace.folder,),
-            sandbox=settings.COMMAND_SANDBOX,
-        )
-        return Execution(
-            command,
-            self.livelog.take,
-            new_filter=self.redactor.stream,
-            flush_seconds=FLUSH_SECONDS,
-            flush_chars=OUTPUT_CAP_CHARS,  # by time alone
-            cap_chars=OUTPUT_CAP_CHARS,
-        )
-
-    def _idempotency_key(self, step: Step) -> str:
-        """Return what is the same for every try at the step, for services that ask for it."""
-        parts = f"{self.card.pk}:{self.attempt.line}:{step.key}"
-        return hashlib.sha256(parts.encode()).hexdigest()[:32]
+            if self.watch.stopping or not self._has_room_for(step):
+                break
+        seconds = round(time.monotonic() - began, 3)
+        return _Ended(ending, number, seconds, report.read())
 
     def _shown_input(self, step: Step) -> dict[str, Any]:
         shown = step.as_input()
         hidden = set(secrets_in(step.env))
         shown["env"] = {k: MARK if v in hidden else v for k, v in step.env.items()}
-        shown["run"] = self.redactor.redact(step.run)
+        shown[step.kind] = self.desk.redactor.redacted(step.given)
         return shown
 
-    def _record(
-        self,
-        step: Step,
-        following: Step | None,
-        workspace: Workspace,
-        read: junit.Report | None,
-        result: Result,
-        tries: int,
-    ) -> None:
+    def _record(self, step: Step, following: Step | None, ended: _Ended) -> None:
         """Record the step's end, with a checkpoint unless the failure ends the attempt."""
+        ending, read = ended.ending, ended.report
         tests = read.tests if read else None
         if tests:
-            tests["failing"] = [self.redactor.redact(name) for name in tests["failing"]]
-        kept = products.keep(workspace.tree, step.artifacts)
-        snapshot = workspace.snapshot(f"{self.card.key}: after {step.key}")
-        counts = result.succeeded or step.allow_failure
+            tests["failing"] = [self.desk.redactor.redact(name) for name in tests["failing"]]
+        kept = products.keep(self.desk.files.tree, step.artifacts)
+        snapshot = self.desk.snapshot(f"after {step.key}")
+        counts = ending.succeeded or step.allow_failure
         problems = [*kept.problems]
         if read and read.reason:
             problems.append(read.reason)
         detail: dict[str, Any] = {
-            "exit_code": result.exit_code,
-            "signal": result.signal,
-            "timed_out": result.timed_out,
-            "duration_seconds": result.duration_seconds,
-            "tries": tries,
+            "duration_seconds": ended.seconds,
+            **ending.detail,
+            "tries": ended.tries,
             "tests": tests,
             "artifacts": kept.artifacts,
             "problems": problems,
             "workspace": snapshot.as_json(),
-            "output": {
-                "bytes": result.output_bytes,
-                "truncated": result.truncated,
-                "tail": result.output_tail[-TAIL_CHARS:],
-            },
         }
-        if not result.succeeded and step.allow_failure:
+        if ending.outputs:
+            detail["outputs"] = dict(ending.outputs)
+        if not ending.succeeded and step.allow_failure:
             detail["allowed_failure"] = True
-        sentence = _ending(step, result, tests)
+        sentence = _sentence(step, ending, tests)
         checkpoint = (
             self._checkpoint(sentence, following, tests, snapshot, kept) if counts else None
         )
-        self._write(
+        self.desk.write(
             lambda: steps.finish(
                 self.attempt.pk,
                 step.key,
-                "succeeded" if result.succeeded else "failed",
+                "succeeded" if ending.succeeded else "failed",
                 result=detail,
-                error="" if result.succeeded else sentence,
+                error="" if ending.succeeded else sentence,
+                usage=ending.usage.as_json() if ending.usage else None,
                 checkpoint=checkpoint,
             )
         )
         if not counts:
-            raise _StepFailed(sentence, _lesson(step, result, sentence, tests))
+            raise _StepFailed(sentence, _lesson(ending, sentence, tests))
 
     def _checkpoint(
         self,
@@ -489,34 +452,23 @@ def _named(step: Step | None) -> str:
     return f"{step.key} ({step.title})" if step.title else step.key
 
 
-def _ending(step: Step, result: Result, tests: dict[str, Any] | None) -> str:
-    """Return one sentence about how the step ended."""
-    took = f"{result.duration_seconds:.1f} s"
-    if result.error:
-        how = f"could not be run to its end: {result.error.rstrip('.')}"
-    elif result.timed_out:
-        how = f"ran into its timeout of {step.timeout_seconds} s"
-    elif result.cancelled:
-        how = f"was ended after {took}"
-    elif result.signal is not None:
-        how = f"was ended by signal {result.signal} after {took}"
-    elif result.exit_code == 0:
-        how = f"succeeded in {took}"
-    else:
-        how = f"failed with exit code {result.exit_code} after {took}"
-    if not result.succeeded and step.allow_failure:
+def _sentence(step: Step, ending: Ending, tests: dict[str, Any] | None) -> str:
+    """Return how the step ended, and what its worker says of it."""
+    how = ending.how
+    if not ending.succeeded and step.allow_failure:
         how += ", as it may"
     counted = ""
     if tests:
         counted = (
             f": {tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped"
         )
-    return f"Step {_named(step)} {how}{counted}."
+    sentence = f"Step {_named(step)} {how}{counted}."
+    return f"{sentence} {ending.summary}" if ending.summary else sentence
 
 
-def _lesson(step: Step, result: Result, sentence: str, tests: dict[str, Any] | None) -> str:
+def _lesson(ending: Ending, sentence: str, tests: dict[str, Any] | None) -> str:
     """Return what the next attempt should know: which step failed, and its last words."""
-    lines = result.output_tail.rstrip().splitlines()[-LESSON_LINES:]
+    lines = ending.last_words.rstrip().splitlines()[-LESSON_LINES:]
     last = "\n".join(lines)[-LESSON_CHARS:]
     failing = ", ".join((tests or {}).get("failing", [])[:10])
     parts = [sentence]

@@ -20,7 +20,7 @@ from boards.models import Board, Card
 from boards.notices import delivering, raising
 from checkpoints import artifacts
 from events import receipts
-from workers import hygiene, presence, pulses, registry, runner
+from workers import executors, hygiene, presence, pulses, registry
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +76,14 @@ def nudge_waiting() -> int:
         return 0
     waiting = (
         Card.objects.ready(now)
-        .within(runner.CAPABILITIES)
+        .within(executors.capabilities())
         .filter(
             workflow__isnull=False,
             updated_at__lt=now - timedelta(seconds=NUDGE_AFTER_SECONDS),
             board__allow_commands=True,
         )
     )
-    pulled = Card.objects.within(runner.CAPABILITIES).filter(
+    pulled = Card.objects.within(executors.capabilities()).filter(
         state=Card.State.BACKLOG,
         workflow__isnull=False,
         paused=False,

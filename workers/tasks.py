@@ -11,7 +11,7 @@ from django.db import DatabaseError, InterfaceError
 from boards import leases
 from boards.models import Attempt, Card
 from kernel.errors import LeaseLost, NotClaimable, NotFound
-from workers import presence, registry, runner, stopping
+from workers import executors, presence, registry, runner, stopping
 from workers.models import Worker
 
 log = logging.getLogger(__name__)
@@ -29,12 +29,14 @@ def work(card_id: str) -> str:
     if card is None or not card.needs_built_in_worker:
         return "no such work"
     name = presence.enter()
-    registry.seen(name, token_id=None, capabilities=runner.CAPABILITIES, kind=Worker.Kind.BUILT_IN)
+    registry.seen(
+        name, token_id=None, capabilities=executors.capabilities(), kind=Worker.Kind.BUILT_IN
+    )
     try:
         attempt = leases.claim(
             name,
             card_id=card.pk,
-            capabilities=runner.CAPABILITIES,
+            capabilities=executors.capabilities(),
             lease_seconds=settings.LEASE_SECONDS,
         )
     except (NotClaimable, NotFound):

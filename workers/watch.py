@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -18,12 +19,17 @@ from boards import leases
 from boards.models import Attempt
 from kernel.errors import LeaseLost
 from workers import stopping
-from workers.executors.shell import Execution
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 1.0  # between looks at the attempt's row, which write nothing
+
+
+class Cancellable(Protocol):
+    """What can be ended from another thread: at once, or given a moment."""
+
+    def cancel(self, *, at_once: bool = False) -> None: ...
 
 
 class Watch:
@@ -39,7 +45,7 @@ class Watch:
         self.note = ""
         self.percent: int | None = None
         self._lock = threading.Lock()
-        self._execution: Execution | None = None
+        self._execution: Cancellable | None = None
         self._done = threading.Event()
         self._beat_at = 0.0
         self._look_at = 0.0
@@ -55,7 +61,7 @@ class Watch:
         self._thread.join()
 
     @contextmanager
-    def guarding(self, execution: Execution) -> Iterator[None]:
+    def guarding(self, execution: Cancellable) -> Iterator[None]:
         """Have the command ended should the attempt be lost, or this process stop, meanwhile."""
         with self._lock:
             self._execution = execution

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from boards import cards, leases
-from boards.models import Attempt, Board, Card, Column
+from boards.models import Attempt, Board, Card
 from checkpoints import differences, lines, recovery, steps
 from checkpoints.models import Artifact, Checkpoint, LogChunk, Step
 from checkpoints.snapshots import store_of
@@ -32,7 +32,8 @@ from kernel.errors import LeaseLost
 from tests.factories import make_goal
 from tests.processes import carrying, odd_sleep
 from tests.repositories import git
-from workers import hygiene, presence, runner, stopping, tasks
+from tests.workbench import Bench, logged, trees, wait_for
+from workers import hygiene, livelog, presence, runner, stopping, tasks
 from workers.models import Worker
 from workers.runner import Outcome
 from workers.watch import Watch
@@ -40,91 +41,6 @@ from workers.watch import Watch
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Bench:
-    """A board that may run commands, a place for side effects, and a worker's hands."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.tmp_path = tmp_path
-        self.effects = tmp_path / "effects"
-        self.effects.mkdir()
-        self.board = cards.create_board(SYSTEM, key="PAY", name="Payments")
-        Board.objects.filter(pk=self.board.pk).update(allow_commands=True)
-        self.board.refresh_from_db()
-        self.in_progress = self.board.columns.get(kind=Column.Kind.IN_PROGRESS)
-
-    def card(self, *wanted: Any, board: Board | None = None, **fields: Any) -> Card:
-        """Make a card in progress. A step is a dict, or its command alone."""
-        todo = [
-            {"key": f"step{n}", "run": step} if isinstance(step, str) else step
-            for n, step in enumerate(wanted, 1)
-        ]
-        fields.setdefault("workflow", {"steps": todo})
-        return cards.create(
-            board or self.board, SYSTEM.actor, title="work", column=self.in_progress, **fields
-        )
-
-    def claim(self, card: Card, lease_seconds: int = 60) -> Attempt:
-        Card.objects.filter(pk=card.pk).update(not_before=None)
-        attempt = leases.claim(
-            "builtin-test",
-            card_id=card.pk,
-            capabilities=runner.CAPABILITIES,
-            lease_seconds=lease_seconds,
-        )
-        assert attempt is not None
-        return attempt
-
-    def run(self, card: Card, lease_seconds: int = 60) -> Outcome:
-        outcome = runner.run_slice(self.claim(card, lease_seconds))
-        card.refresh_from_db()
-        return outcome
-
-    def start(self, card: Card, lease_seconds: int = 60) -> Slice:
-        return Slice(self.claim(card, lease_seconds))
-
-    def mark(self, name: str) -> str:
-        """Return a command that leaves one more line in the side effects of that name."""
-        return f"echo x >> {self.effects / name}"
-
-    def has(self, name: str, count: int) -> bool:
-        return self.count(name) == count
-
-    def count(self, name: str) -> int:
-        path = self.effects / name
-        return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-class Slice:
-    """A slice under way in another thread, as in a worker of its own."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self.attempt = attempt
-        self.outcome: Outcome | None = None
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.outcome = runner.run_slice(self.attempt)
-        finally:
-            connection.close()
-
-    def result(self) -> Outcome | None:
-        self.thread.join(30)
-        assert not self.thread.is_alive()
-        return self.outcome
-
-
-@pytest.fixture
-def bench(tmp_path: Path, settings: Any) -> Bench:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.WORKSPACES_DIR = settings.DATA_DIR / "workspaces"
-    settings.SNAPSHOTS_DIR = settings.DATA_DIR / "snapshots"
-    settings.DATA_DIR.mkdir()
-    settings.DISPATCH = False
-    return Bench(tmp_path)
 
 
 @pytest.fixture
@@ -137,22 +53,6 @@ def repository(tmp_path: Path) -> Path:
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", "first")
     return folder
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def logged(card: Card) -> str:
-    chunks = LogChunk.objects.filter(attempt__card=card).order_by("id")
-    return "".join(chunks.values_list("text", flat=True))
-
-
-def trees(card: Card) -> list[Path]:
-    return list((Path(settings.WORKSPACES_DIR) / card.key).glob("*/tree"))
 
 
 REPORT = (
@@ -595,7 +495,7 @@ def test_output_in_a_flood_is_written_a_few_times_a_second(bench: Bench) -> None
     assert bench.run(card) == Outcome.COMPLETED
     took = Step.objects.get().result["duration_seconds"]
     assert len(logged(card)) == 40 * 1892
-    assert Event.objects.filter(kind="log.appended").count() <= took / runner.FLUSH_SECONDS + 2
+    assert Event.objects.filter(kind="log.appended").count() <= took / livelog.FLUSH_SECONDS + 2
 
 
 # ── the task and who runs it ──

@@ -1,7 +1,6 @@
 """Runs one shell command so that it can't outlive or outgrow what was agreed.
 
-This folder stands alone: standard library only, nothing of this project imported. Copy it to
-start an executor of another kind.
+All but ``executor.py`` stands alone: standard library only, nothing of this project imported.
 
     result = Execution(Command(run="make test", cwd=..., folder=..., env=...), on_output).run()
 
@@ -10,6 +9,7 @@ start an executor of another kind.
 * ``output.py``   live output: decoding, batches, redaction, the cap
 * ``remains.py``  makes sure that nothing is left of a command whose worker was killed
 * ``mode.py``     what stands between a command and this machine, and what does not
+* ``executor.py`` carries out a workflow's ``run`` steps with it
 """
 
 from __future__ import annotations

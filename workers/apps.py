@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+
+
+class WorkersConfig(AppConfig):
+    name = "workers"
+
+    def ready(self) -> None:
+        """Let workflows have every kind of step that an executor here carries out."""
+        from boards import workflows
+        from workers import executors
+
+        for kind, executor in executors.known().items():
+            workflows.register(kind, executor.read)

@@ -1,0 +1,266 @@
+"""What a built-in worker hands an executor: one step of one attempt, and what goes with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.conf import settings
+
+from boards.models import Attempt, Board, Card
+from boards.workflows import Step
+from checkpoints import briefing, steps
+from checkpoints.models import Step as StepRow
+from checkpoints.snapshots import Snapshot
+from checkpoints.workspaces import Workspace
+from workers.executors.contract import Entry, HandOver, OnOutput, Usage
+from workers.executors.shell import Command, Execution, Result, environment
+from workers.livelog import FLUSH_SECONDS, LiveLog
+from workers.patience import patiently
+from workers.redaction import Redactor
+from workers.watch import Watch
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 2.0  # for a command to end by itself when it must; a shutdown has ten seconds
+OUTAGE_SECONDS = 600.0  # how long a result waits for a store that is away
+OUTPUT_CAP_CHARS = 8 * 1024 * 1024
+
+
+class Desk:
+    """What all assignments of one slice share: the attempt, its files, its log, its watch."""
+
+    def __init__(self, attempt: Attempt, card: Card, watch: Watch) -> None:
+        self.attempt, self.card, self.watch = attempt, card, watch
+        self.board: Board = card.board
+        self.livelog = LiveLog(attempt.pk)
+        self.redactor = Redactor([])
+        self.workspace: Workspace | None = None
+
+    @property
+    def files(self) -> Workspace:
+        """The workspace, once it is prepared."""
+        assert self.workspace is not None
+        return self.workspace
+
+    def write(self, call: Callable[[], T]) -> T:
+        """Make a write that may be repeated; it waits out an outage. Raises LeaseLost."""
+        self.watch.check()
+        return patiently(call, OUTAGE_SECONDS)
+
+    def snapshot(self, summary: str) -> Snapshot:
+        """Keep the files as they are now. Raises WorkspaceError."""
+        return self.files.snapshot(f"{self.card.key}: {summary}")
+
+
+class Assignment:
+    """One step as an executor is handed it, see ``contract.Assignment``.
+
+    ``turn`` counts the tries at the step that failed before, in this attempt or earlier ones:
+    each has a journal of its own, for each begins from the same files.
+    """
+
+    def __init__(
+        self, desk: Desk, step: Step, *, turn: int, in_doubt: bool, done: int, total: int
+    ) -> None:
+        self._desk = desk
+        self.key, self.title, self.given = step.key, step.title, step.given
+        self.timeout_seconds: float = step.timeout_seconds
+        self.folder, self.home, self.tmp = desk.files.folder, desk.files.home, desk.files.tmp
+        self.tree: Path = desk.files.tree / step.cwd
+        self.card, self.attempt = desk.card.key, str(desk.attempt.pk)
+        self.url: str = settings.BASE_URL
+        self.in_doubt = in_doubt
+        self.round, self.feedback = 1, ""
+        self.env: Mapping[str, str] = environment(
+            home=self.home,
+            tmp=self.tmp,
+            extra={
+                **step.env,
+                "HOLDFAST_URL": self.url,
+                "HOLDFAST_CARD": self.card,
+                "HOLDFAST_ATTEMPT": self.attempt,
+                "HOLDFAST_STEP": step.key,
+                "HOLDFAST_IDEMPOTENCY_KEY": self._idempotency_key(),
+            },
+            also=settings.COMMAND_ENV,
+        )
+        self.journal = Journal(desk, f"{step.key}/{turn}", done=done, total=total)
+
+    def briefing(self, max_tokens: int = briefing.DEFAULT_MAX_TOKENS) -> str:
+        """Return what a worker is told of the card, and keep it with the attempt."""
+        self._desk.card.refresh_from_db()
+        built = briefing.build(self._desk.card, max_tokens=max_tokens)
+        self._desk.write(lambda: briefing.store(self._desk.attempt.pk, built))
+        return built.markdown
+
+    def process(
+        self,
+        run: str,
+        *,
+        env: Mapping[str, str] | None = None,
+        on_output: OnOutput | None = None,
+        timeout_seconds: float | None = None,
+        cap_chars: int | None = None,
+    ) -> Result:
+        """Run a command in the tree to its end, see ``contract.Assignment.process``."""
+        desk = self._desk
+
+        def take(batch: Sequence[tuple[str, str]]) -> None:
+            desk.livelog.take(batch)
+            if on_output is not None:
+                on_output(batch)
+
+        execution = Execution(
+            Command(
+                run=run,
+                cwd=self.tree,
+                folder=self.folder,
+                env=self.env if env is None else env,
+                timeout_seconds=timeout_seconds or self.timeout_seconds,
+                grace_seconds=GRACE_SECONDS,
+                hidden=(Path(settings.DATA_DIR),),
+                visible=(self.folder,),
+                sandbox=settings.COMMAND_SANDBOX,
+            ),
+            take,
+            new_filter=desk.redactor.stream,
+            flush_seconds=FLUSH_SECONDS,
+            flush_chars=OUTPUT_CAP_CHARS,  # by time alone
+            cap_chars=cap_chars or OUTPUT_CAP_CHARS,
+        )
+        with desk.watch.guarding(execution):
+            result = execution.run()
+        desk.watch.check()
+        return result
+
+    def say(self, stream: str, text: str) -> None:
+        """Append to the live log, secrets struck out."""
+        self._desk.livelog.take([(stream, self._desk.redactor.redact(text))])
+
+    def note(self, sentence: str) -> None:
+        """Append a sentence of the worker's own to the live log."""
+        self._desk.livelog.note(self._desk.redactor.redact(sentence))
+
+    def progress(self, note: str) -> None:
+        """Say what goes on; the next heartbeat tells it."""
+        self._desk.watch.note = note[:500]
+
+    def check(self) -> None:
+        """Pass if work should go on. Raises HandOver, or LeaseLost."""
+        watch = self._desk.watch
+        watch.check()
+        if watch.stopping:
+            raise HandOver("shutdown", "The worker was stopped.")
+        if watch.paused:
+            raise HandOver("paused", "The card was paused.")
+
+    def _idempotency_key(self) -> str:
+        """Return what is the same for every try at the step, for services that ask for it."""
+        parts = f"{self._desk.card.pk}:{self._desk.attempt.line}:{self.key}"
+        return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+
+class Journal:
+    """Steps within a step, recorded below its key, see ``contract.Journal``."""
+
+    def __init__(self, desk: Desk, scope: str, *, done: int, total: int) -> None:
+        self._desk, self._scope = desk, scope
+        self._state = {"steps_done": done, "steps_total": total}
+
+    def recorded(self) -> dict[str, Entry]:
+        """Return what this and earlier attempts recorded in it, in order."""
+        attempt = self._desk.attempt
+        below = steps.recorded_below(attempt.card_id, attempt.line, f"{self._scope}/")
+        cut = len(self._scope) + 1
+        return {row.key[cut:]: _entry(row.key[cut:], row) for row in below}
+
+    def begin(self, key: str, title: str = "", kind: str = "", input: Any = None) -> Entry:
+        """Say that the piece of work begins; the entry tells whether to do it."""
+        begun = self._desk.write(
+            lambda: steps.begin(
+                self._desk.attempt.pk,
+                f"{self._scope}/{key}",
+                title=title[:300],
+                kind=kind,
+                input=input,
+            )
+        )
+        return _entry(key, begun.step)
+
+    def finish(
+        self,
+        key: str,
+        result: Any = None,
+        *,
+        error: str = "",
+        usage: Usage | None = None,
+        checkpoint: str = "",
+        next_step: str = "",
+    ) -> None:
+        """Record how it ended, with the files as they are now if a checkpoint is asked for."""
+        saved = self._checkpoint(checkpoint, next_step)
+        self._desk.write(
+            lambda: steps.finish(
+                self._desk.attempt.pk,
+                f"{self._scope}/{key}",
+                "failed" if error else "succeeded",
+                result=result,
+                error=error,
+                usage=usage.as_json() if usage else None,
+                checkpoint=saved,
+            )
+        )
+
+    def record(
+        self,
+        key: str,
+        result: Any = None,
+        *,
+        title: str = "",
+        kind: str = "",
+        input: Any = None,
+        error: str = "",
+        usage: Usage | None = None,
+        checkpoint: str = "",
+        next_step: str = "",
+    ) -> None:
+        """Begin and finish at once, in one transaction."""
+        saved = self._checkpoint(checkpoint, next_step)
+        self._desk.write(
+            lambda: steps.record(
+                self._desk.attempt.pk,
+                f"{self._scope}/{key}",
+                "failed" if error else "succeeded",
+                title=title[:300],
+                kind=kind,
+                input=input,
+                result=result,
+                error=error,
+                usage=usage.as_json() if usage else None,
+                checkpoint=saved,
+            )
+        )
+
+    def _checkpoint(self, summary: str, next_step: str) -> dict[str, Any] | None:
+        if not summary:
+            return None
+        snapshot = self._desk.snapshot(summary[:200])
+        return {
+            "summary": summary,
+            "next_step": next_step,
+            "state": self._state,
+            "workspace": snapshot.as_json(),
+        }
+
+
+def _entry(key: str, row: StepRow) -> Entry:
+    return Entry(
+        key,
+        replay=row.status == StepRow.Status.SUCCEEDED,
+        in_doubt=row.in_doubt,
+        result=row.result,
+        error=row.error,
+    )

@@ -1,0 +1,243 @@
+"""What passes between a worker and an executor. Standard library only.
+
+An executor carries out the steps of one kind. It is a folder beside this file whose module
+``executor`` has it as ``EXECUTOR``, or an object that an installed package names under the
+entry point ``holdfast.executors``:
+
+    class Echo:
+        kind = "echo"                 # the field of a step that says what to do
+        capabilities = ("echo",)      # what its host can do, for cards that require it
+
+        def read(self, value, refuse): ...         # check what stands in the field
+        def available(self): return None           # or why this host can't, in a sentence
+        def carry_out(self, assignment): ...       # do it, return an Ending
+
+    EXECUTOR = Echo()
+
+The worker around it holds the lease, prepares the workspace, records how the step ended with
+a checkpoint, and ends what runs when the lease is lost. An executor that works for long
+records what it has behind it in the assignment's journal: whoever is handed the same step
+later finds that there, and the files as they were then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from workers.executors.shell import Result
+
+Refuse = Callable[[str, str], None]
+#: Gets live output as it comes: a batch of (stream, text), secrets already struck out.
+OnOutput = Callable[[Sequence[tuple[str, str]]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a piece of work cost. Amounts are of that piece alone, never running totals."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: str = "0"  # a decimal number
+    model: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cost_usd": self.cost_usd,
+            "model": self.model,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a step ended.
+
+    ``how`` follows the step's name in a sentence: "failed with exit code 1 after 3.2 s".
+    ``last_words`` is what the next attempt should hear if it failed, ``summary`` what was done
+    if somebody can say so. ``detail`` and ``outputs`` are JSON: what is kept as the step's
+    result, and what later steps may use by name. With ``again`` False another try is pointless.
+    """
+
+    succeeded: bool
+    how: str
+    last_words: str = ""
+    summary: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    usage: Usage | None = None
+    again: bool = True
+
+
+class HandOver(Exception):
+    """The card must be given back although the step is not done: it stays begun.
+
+    ``reason`` is a word for programs (``rate_limited``, ``shutdown``), ``because`` a sentence.
+    Nobody takes the card for ``retry_after_seconds``. It counts as no failure.
+    """
+
+    def __init__(self, reason: str, because: str, retry_after_seconds: int = 0) -> None:
+        super().__init__(because)
+        self.reason, self.because = reason, because
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Ask(Exception):
+    """A person must answer before the step can go on; the card is blocked until then."""
+
+    def __init__(self, question: str, options: Sequence[str] = ()) -> None:
+        super().__init__(question)
+        self.question, self.options = question, tuple(options)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A step within the step, as the journal has it.
+
+    ``replay``: it has its ``result``, don't do it again. ``in_doubt``: an earlier attempt
+    began it and never said how it ended. ``error`` is set if it failed.
+    """
+
+    key: str
+    replay: bool = False
+    in_doubt: bool = False
+    result: Any = None
+    error: str = ""
+
+
+class Journal(Protocol):
+    """What an executor has behind it within its step; every call is fenced.
+
+    Keys are the executor's own, of the characters of step keys, and stand below the step's.
+    Entries are kept by key: a key that has its result keeps it. Each raises LeaseLost.
+    """
+
+    def recorded(self) -> dict[str, Entry]:
+        """Return what this and earlier attempts recorded, in order. Only successes replay."""
+        ...
+
+    def begin(self, key: str, title: str = "", kind: str = "", input: Any = None) -> Entry:
+        """Say that the piece of work begins; the entry tells whether to do it."""
+        ...
+
+    def finish(
+        self,
+        key: str,
+        result: Any = None,
+        *,
+        error: str = "",
+        usage: Usage | None = None,
+        checkpoint: str = "",
+        next_step: str = "",
+    ) -> None:
+        """Record how it ended: well, unless ``error`` says otherwise.
+
+        ``checkpoint`` is one sentence on where things stand: the files as they are now are
+        kept with it, in the same transaction, and are what a later attempt starts from.
+        """
+        ...
+
+    def record(
+        self,
+        key: str,
+        result: Any = None,
+        *,
+        title: str = "",
+        kind: str = "",
+        input: Any = None,
+        error: str = "",
+        usage: Usage | None = None,
+        checkpoint: str = "",
+        next_step: str = "",
+    ) -> None:
+        """Begin and finish at once."""
+        ...
+
+
+class Assignment(Protocol):
+    """One step of one attempt, as an executor is handed it.
+
+    ``given`` is what ``read`` returned. ``tree`` is the folder to work in, ``home`` and ``tmp``
+    are private to the attempt, ``env`` is a command's whole environment. ``round`` counts from
+    1; from the second on, ``feedback`` says what checks found wrong with the one before.
+    """
+
+    key: str
+    title: str
+    given: Any
+    timeout_seconds: float
+    tree: Path
+    folder: Path
+    home: Path
+    tmp: Path
+    env: Mapping[str, str]
+    card: str
+    attempt: str
+    url: str
+    in_doubt: bool
+    round: int
+    feedback: str
+
+    @property
+    def journal(self) -> Journal: ...
+
+    def briefing(self, max_tokens: int = 4000) -> str:
+        """Return what a worker is told of the card, as Markdown."""
+        ...
+
+    def process(
+        self,
+        run: str,
+        *,
+        env: Mapping[str, str] | None = None,
+        on_output: OnOutput | None = None,
+        timeout_seconds: float | None = None,
+        cap_chars: int | None = None,
+    ) -> Result:
+        """Run a command for ``/bin/sh`` in the tree to its end, sandboxed as the board says.
+
+        Its output goes to the live log, and to ``on_output``. It is ended when the lease is
+        lost or this worker stops; call ``check`` after it.
+        """
+        ...
+
+    def say(self, stream: str, text: str) -> None:
+        """Append to the live log."""
+        ...
+
+    def note(self, sentence: str) -> None:
+        """Append a sentence of the worker's own to the live log."""
+        ...
+
+    def progress(self, note: str) -> None:
+        """Say what goes on, in a few words, for the card on the board."""
+        ...
+
+    def check(self) -> None:
+        """Pass if work should go on. Raises HandOver, or LeaseLost: write nothing more then."""
+        ...
+
+
+class Executor(Protocol):
+    """Carries out the steps of one kind. It keeps nothing between two calls."""
+
+    kind: str
+    capabilities: Sequence[str]
+
+    def read(self, value: Any, refuse: Refuse) -> Any:
+        """Return what stands in the step's field as JSON with every default written out.
+
+        Says what is wrong by ``refuse(place, sentence)``, place by place, and returns None.
+        """
+        ...
+
+    def available(self) -> str | None:
+        """Return None if this host can carry such steps out, or why not, in one sentence."""
+        ...
+
+    def carry_out(self, assignment: Assignment) -> Ending:
+        """Do the step. Whatever it started is over when this returns or raises."""
+        ...
