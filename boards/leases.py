@@ -366,7 +366,7 @@ def why_not_claimable(card: Card, now: datetime) -> str | None:
 def _begin(
     card: Card, worker: str, token_id: UUID | None, lease_seconds: int, now: datetime
 ) -> Attempt:
-    carried = _carried(card)
+    start = carried(card)
     card.fence += 1
     _enter_state(card, State.RUNNING, now)
     card.not_before = None
@@ -394,14 +394,14 @@ def _begin(
         lease_seconds=lease_seconds,
         lease_expires_at=now + timedelta(seconds=lease_seconds),
         messages_seen=card.messages.aggregate(newest=Max("id"))["newest"] or 0,
-        checkpoints_before=carried["checkpoint_number"],
-        **carried,
+        checkpoints_before=start["checkpoint_number"],
+        **start,
     )
     note(card, "card.claimed", attempt.actor, attempt=attempt.number, worker=worker)
     return attempt
 
 
-def _carried(card: Card) -> dict[str, Any]:
+def carried(card: Card) -> dict[str, Any]:
     """Return the numbers that the card's next attempt goes on from, and the facts that hold."""
     if card.carried is not None:
         return dict(card.carried)

@@ -204,9 +204,9 @@ class LogChunkAdmin(ViewOnly):
 
 @admin.register(Salvage)
 class SalvageAdmin(ViewOnly):
-    list_display = ("attempt", "card", "says", "at")
+    list_display = ("attempt", "card", "says", "adopted_as", "at")
     list_filter = ("attempt__board",)
-    list_select_related = ("attempt__card",)
+    list_select_related = ("attempt__card", "adopted_as")
     search_fields = ("summary", "=attempt__card__key")
     date_hierarchy = "at"
     ordering = ("-id",)

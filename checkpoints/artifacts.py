@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import UUID
 
 from django.conf import settings
 
-from boards import leases
 from checkpoints.models import Artifact, ArtifactLink
 from kernel.access import Principal, hidden
 from kernel.errors import Invalid
@@ -65,7 +65,9 @@ def store_file(path_or_file: BinaryIO, *, content_type: str, principal: str) -> 
     return store(chunks, content_type=content_type, principal=principal)[0]
 
 
-def link(held: leases.Hold, artifacts: Sequence[Mapping[str, Any]]) -> None:
+def link(
+    artifacts: Sequence[Mapping[str, Any]], *, board_id: UUID, card_id: UUID, attempt_id: UUID
+) -> None:
     """Make the named artifacts readable on the card's board. Raises Invalid for unknown ones."""
     wanted = {a["sha256"] for a in artifacts}
     known = set(Artifact.objects.filter(pk__in=wanted).values_list("pk", flat=True))
@@ -75,9 +77,9 @@ def link(held: leases.Hold, artifacts: Sequence[Mapping[str, Any]]) -> None:
     ArtifactLink.objects.bulk_create(
         ArtifactLink(
             artifact_id=a["sha256"],
-            board_id=held.board_id,
-            card_id=held.card_id,
-            attempt_id=held.attempt_id,
+            board_id=board_id,
+            card_id=card_id,
+            attempt_id=attempt_id,
             name=a["name"],
         )
         for a in artifacts

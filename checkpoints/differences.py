@@ -25,24 +25,16 @@ MEMORIES = 200
 MAX_DEPTH = 64
 
 
-@dataclass(slots=True)
-class Difference:
-    """From one checkpoint (None: from before the first) to another of the same board.
+@dataclass(slots=True, kw_only=True)
+class Files:
+    """How the files of two snapshots differ.
 
-    ``files`` is None where the two have no workspaces to compare, and ``note`` says why.
+    ``files`` is None where there are no two to compare, and ``note`` says why.
     """
 
-    old: Checkpoint | None
-    new: Checkpoint
     files: list[FileChange] | None = None
     files_left_out: int = 0
     note: str = ""
-    state: list[dict[str, Any]] = field(default_factory=list)
-    state_cut: bool = False
-    newly_failing: list[str] = field(default_factory=list)
-    newly_passing: list[str] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
-    discoveries: list[Discovery] = field(default_factory=list)
 
     @property
     def changed_files(self) -> int:
@@ -55,6 +47,20 @@ class Difference:
     @property
     def deletions(self) -> int:
         return sum(file.deletions for file in self.files or ())
+
+
+@dataclass(slots=True)
+class Difference(Files):
+    """From one checkpoint (None: from before the first) to another of the same board."""
+
+    old: Checkpoint | None
+    new: Checkpoint
+    state: list[dict[str, Any]] = field(default_factory=list)
+    state_cut: bool = False
+    newly_failing: list[str] = field(default_factory=list)
+    newly_passing: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    discoveries: list[Discovery] = field(default_factory=list)
 
 
 def named(card: Card, number: int) -> Checkpoint:
@@ -98,21 +104,28 @@ def _failing(point: Checkpoint | None) -> list[str]:
 def _compare_files(card: Card, found: Difference) -> None:
     new = found.new.workspace or {}
     old = (found.old.workspace or {}) if found.old else {}
-    to = new.get("commit") or ""
     start = old.get("commit") or ("" if found.old else new.get("base") or "")
+    compared = of_files(card.board_id, start, new.get("commit") or "")
+    found.files, found.files_left_out = compared.files, compared.files_left_out
+    found.note = compared.note
+
+
+def of_files(board_id: object, start: str, to: str) -> Files:
+    """Return how the files of snapshot ``to`` differ from those of ``start``."""
     if not to or not start:
-        found.note = "At least one of the two checkpoints holds no workspace."
-        return
-    store = store_of(card.board_id)
+        return Files(note="At least one of the two checkpoints holds no workspace.")
+    store = store_of(board_id)
     if not (store.has(to) and store.has(start)):
-        found.note = "The files are not in this host's snapshots; they stay where the worker is."
-        return
+        return Files(
+            note="The files are not in this host's snapshots; they stay where the worker is."
+        )
     try:
         files = store.changes(start, to)
-        found.files, found.files_left_out = files[:NAMED_FILES], max(0, len(files) - NAMED_FILES)
-        store.fill_in(start, to, found.files[:PATCHED_FILES], PATCH_CHARS, ALL_PATCHES_CHARS)
+        shown = files[:NAMED_FILES]
+        store.fill_in(start, to, shown[:PATCHED_FILES], PATCH_CHARS, ALL_PATCHES_CHARS)
     except GitFailed as error:
-        found.files, found.note = None, f"The files can't be compared: {error}."
+        return Files(note=f"The files can't be compared: {error}.")
+    return Files(files=shown, files_left_out=max(0, len(files) - NAMED_FILES))
 
 
 def _compare(old: Any, new: Any, path: str, depth: int) -> Iterator[dict[str, Any]]:

@@ -212,14 +212,37 @@ class LogChunk(models.Model):
 
 
 class Salvage(models.Model):
-    """What a superseded attempt still held when it heard that it was: kept, never merged."""
+    """What an attempt still held when it ended: kept beside it, on no line until it is adopted.
+
+    ``commit`` names the snapshot where a built-in worker's folder was kept by itself; it is
+    empty where the attempt's worker told of it.
+    """
 
     id = models.BigAutoField(primary_key=True)
     attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="salvages")
     summary = models.TextField()
     workspace = models.JSONField(null=True, blank=True)
     artifacts = models.JSONField(default=list, blank=True)
+    commit = models.CharField(max_length=64, blank=True)
     at = models.DateTimeField(default=timezone.now, editable=False)
+    adopted_as = models.ForeignKey(
+        Checkpoint, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    adopted_by = models.CharField(max_length=200, blank=True)
+    adopted_at = models.DateTimeField(null=True, blank=True)
+
+    if TYPE_CHECKING:
+        attempt_id: UUID
+        adopted_as_id: UUID | None
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["attempt", "commit"],
+                condition=~Q(commit=""),
+                name="salvaged_once_per_commit",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.summary[:80]

@@ -15,11 +15,11 @@ from django.utils import timezone
 from boards import leases
 from boards.models import Attempt, Card
 from checkpoints import artifacts
-from checkpoints.models import Checkpoint, Line, Salvage
+from checkpoints.models import Checkpoint, Line
 from events import log
 from goals import memory
 from kernel.digests import canonical, sha256
-from kernel.errors import NotFound, StepConflict
+from kernel.errors import StepConflict
 from kernel.tx import transition
 
 CONTENT = ("summary", "next_step", "state", "tests", "workspace", "artifacts")
@@ -41,7 +41,7 @@ def save(attempt_id: UUID, content: Mapping[str, Any]) -> tuple[Checkpoint, bool
                     checkpoint_number=held.checkpoint_number - 1
                 )
                 restate(held)
-                if _content(twin) != _normal(content):
+                if _content(twin) != normal(content):
                     raise StepConflict(
                         f"Checkpoint {key} was saved with other content; the first one stands."
                     )
@@ -90,7 +90,7 @@ def insert(held: leases.Hold, content: Mapping[str, Any], *, after_step: int) ->
     if decisions or discoveries:
         remember(held, decisions, discoveries)
     parent = head(held.card_id, held.line)
-    body = _normal(content)
+    body = normal(content)
     checkpoint = Checkpoint.objects.create(
         card_id=held.card_id,
         line=held.line,
@@ -104,7 +104,12 @@ def insert(held: leases.Hold, content: Mapping[str, Any], *, after_step: int) ->
         **body,
     )
     if body["artifacts"]:
-        artifacts.link(held, body["artifacts"])
+        artifacts.link(
+            body["artifacts"],
+            board_id=held.board_id,
+            card_id=held.card_id,
+            attempt_id=held.attempt_id,
+        )
     return checkpoint
 
 
@@ -151,30 +156,7 @@ def intact(checkpoint: Checkpoint) -> bool:
     return digest_of(_content(checkpoint), parent) == checkpoint.digest
 
 
-def salvage(attempt_id: UUID, content: Mapping[str, Any]) -> Salvage:
-    """Keep what a superseded attempt still holds as an orphan beside it. Changes nothing else."""
-    with transition():
-        attempt = Attempt.objects.filter(pk=attempt_id).first()
-        if attempt is None:
-            raise NotFound("There is no such attempt.")
-        orphan = Salvage.objects.create(
-            attempt=attempt,
-            summary=content["summary"],
-            workspace=content.get("workspace"),
-            artifacts=content.get("artifacts") or [],
-        )
-        log.record(
-            "attempt.salvaged",
-            board_id=attempt.board_id,
-            subject_id=attempt.card_id,
-            actor=attempt.actor,
-            attempt=attempt.number,
-            summary=orphan.summary[:300],
-        )
-    return orphan
-
-
-def _normal(content: Mapping[str, Any]) -> dict[str, Any]:
+def normal(content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "summary": content["summary"],
         "next_step": content.get("next_step") or "",

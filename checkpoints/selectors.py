@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from boards import sentences
 from boards.models import Attempt, Board, Card
-from checkpoints import differences, lines, patches, reviews
-from checkpoints.differences import Difference
-from checkpoints.models import Checkpoint, LogChunk, Step
+from checkpoints import differences, lines, patches, reviews, salvaging
+from checkpoints.differences import Difference, Files
+from checkpoints.models import Checkpoint, LogChunk, Salvage, Step
 from checkpoints.reviews import Remark
 from checkpoints.snapshots import FileChange
 from events.models import Event
@@ -26,6 +26,7 @@ from kernel.limits import whole_number
 
 STEPS_SHOWN = 200
 FILES_SHOWN = 60
+LEFT_SHOWN = 100
 ATTEMPTS_DRAWN = 6
 TAPE_STEPS = 24
 LABELS_OFFERED = 30
@@ -264,6 +265,34 @@ def compared(card: Card, wanted: str, against: str) -> Comparison | None:
         read = patches.read(change.patch or "", change.path)
         files.append(ChangedFile(change, *read, beside, outdated))
     return Comparison(found, files, lines.redone(card, new), remarks, whole)
+
+
+@dataclass(slots=True)
+class LeftBehind:
+    """What the page shows of what attempts left: all of it by name, one with its files."""
+
+    all: list[Salvage]
+    chosen: Salvage | None
+    found: Files | None
+    files: list[ChangedFile]
+
+    @property
+    def unpatched(self) -> int:
+        return self.found.changed_files - len(self.files) if self.found else 0
+
+
+def left_behind(card: Card, wanted: str) -> LeftBehind:
+    """Return what attempts at the card left, with the files of the named one (else the newest)."""
+    rows = Salvage.objects.filter(attempt__card=card).select_related("attempt", "adopted_as")
+    every = list(rows.order_by("-pk")[:LEFT_SHOWN])
+    number = whole_number(wanted)
+    chosen = next((s for s in every if s.pk == number), every[0] if every else None)
+    found = salvaging.compared(card, chosen) if chosen else None
+    files = [
+        ChangedFile(change, *patches.read(change.patch or "", change.path))
+        for change in ((found.files if found else None) or [])[:FILES_SHOWN]
+    ]
+    return LeftBehind(every, chosen, found, files)
 
 
 def origin_of(card: Card) -> Checkpoint | None:

@@ -97,6 +97,27 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What an attempt left in its folder and no snapshot held when the folder was looked at."""
+
+    ref: str
+    commit: str
+    tree: str
+    attempt_number: int
+
+    @classmethod
+    def read(cls, ref: str, commit: str, tree: str) -> Left:
+        return cls(ref, commit, tree, int(ref.split("/")[-2]))
+
+
+def left_ref(card_key: str, attempt_number: int | None = None, tree: str = "") -> str:
+    """Return the ref that keeps a tree that an attempt left; one tree, one ref. Without an
+    attempt it is what the refs of all of them begin with."""
+    rest = f"/{attempt_number}/{tree}" if attempt_number is not None else ""
+    return f"refs/holdfast-left/{card_key}{rest}"
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """What a snapshot commit says about itself. ``base`` is empty in a base's own commit."""
 
@@ -240,6 +261,27 @@ class SnapshotStore:
         (self.path / f"{ref}.lock").unlink(missing_ok=True)
         self.run("update-ref", ref, commit)
 
+    def at(self, ref: str) -> str | None:
+        """Return the commit that the ref points to, or None where there is no such ref."""
+        with contextlib.suppress(GitFailed):
+            return self.line("rev-parse", "--verify", "-q", f"{ref}^{{commit}}")
+        return None
+
+    def left_behind(self, card_key: str) -> list[Left]:
+        """Return what attempts at the card left in their folders, the oldest attempt first."""
+        if not (self.path / "HEAD").exists():
+            return []
+        listed = self.run(
+            "for-each-ref", "--format=%(refname) %(objectname) %(tree)", left_ref(card_key)
+        )
+        found = [Left.read(*line.split()) for line in listed.decode().splitlines()]
+        return sorted(found, key=lambda left: left.attempt_number)
+
+    def drop(self, *refs: str) -> None:
+        """Let the refs go; what nothing else holds stays until it is collected."""
+        if refs:
+            self.run("update-ref", "--stdin", stdin="".join(f"delete {r}\n" for r in refs).encode())
+
     def diffstat(self, a: str, b: str) -> DiffStat:
         """Return how snapshot ``b`` differs from ``a``."""
         if a == b:
@@ -255,6 +297,21 @@ class SnapshotStore:
             additions += int(added) if added != b"-" else 0
             deletions += int(removed) if removed != b"-" else 0
         return DiffStat(changed, additions, deletions)
+
+    def snapshot_of(self, commit: str) -> Snapshot:
+        """Return what a snapshot's commit says, its counts measured anew."""
+        described = self.describe(commit)
+        base = described.base or commit
+        stat = self.diffstat(base, commit)
+        return Snapshot(
+            commit,
+            self.tree_of(commit),
+            base,
+            stat.changed_files,
+            stat.additions,
+            stat.deletions,
+            described.skipped,
+        )
 
     def changes(self, a: str, b: str) -> list[FileChange]:
         """Return the files that differ from snapshot ``a`` to ``b``, by path."""

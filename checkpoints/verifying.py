@@ -84,7 +84,7 @@ def verify(card: Card, *, expected: str = "") -> Verdict:
 def _said_by_the_log(card: Card) -> dict[int, str]:
     """Return the digest of each checkpoint as the log named it; empty where it didn't then."""
     saved = Event.objects.filter(subject_id=card.pk, data__has_key="checkpoint")
-    kinds = ("checkpoint.saved", "step.succeeded", "step.failed")
+    kinds = ("checkpoint.saved", "salvage.adopted", "step.succeeded", "step.failed")
     data = saved.filter(kind__in=kinds).order_by("seq").values_list("data", flat=True)
     return {int(d["checkpoint"]): str(d.get("digest") or "") for d in data.iterator()}
 

@@ -18,7 +18,7 @@ from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import for_people, frame, may_write, principal
 from checkpoints import briefing, merging, recovery, reviews, selectors, tabs
-from checkpoints.models import Checkpoint
+from checkpoints.models import Checkpoint, Salvage
 from events import log
 from events.models import Event
 from goals.models import Decision, Discovery, Goal
@@ -137,6 +137,7 @@ def _review(found: Card) -> dict[str, Any]:
 
 def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
     latest = attempts[0] if attempts else None
+    left = Salvage.objects.filter(attempt__card=found).count()
     return [
         {"name": "steps", "words": _("Steps"), "count": latest.step_number if latest else 0},
         {
@@ -144,6 +145,7 @@ def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
             "words": _("Checkpoints"),
             "count": latest.checkpoint_number if latest else 0,
         },
+        *([{"name": "left", "words": _("Left behind"), "count": left}] if left else []),
         {"name": "messages", "words": _("Messages"), "count": found.messages.count()},
         {
             "name": "decisions",
@@ -175,6 +177,10 @@ def _checkpoints(request: HttpRequest, found: Card, attempts: list[Attempt]) -> 
     }
 
 
+def _left(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    return {"left": selectors.left_behind(found, request.GET.get("s", ""))}
+
+
 def _messages(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
     return tabs.thread(found, request.GET.get("before", ""))
 
@@ -201,6 +207,7 @@ def _activity(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dic
 _TABS: dict[str, Callable[[HttpRequest, Card, list[Attempt]], dict[str, Any]]] = {
     "steps": _steps,
     "checkpoints": _checkpoints,
+    "left": _left,
     "messages": _messages,
     "decisions": _decisions,
     "discoveries": _discoveries,

@@ -4,6 +4,7 @@
                            home, tmp   the commands' HOME and TMPDIR
                            index       of the snapshots, private to this folder
                            lock        held while a worker, or a git of it, is at work here
+                           holder      number of the attempt that was here last
 
 ``number`` is the attempt that made the folder. Later attempts on the same host take it over
 instead of starting afresh, so that what snapshots leave out (ignored files: virtual
@@ -29,7 +30,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoints.git import CLONE_SECONDS, Git, GitFailed
-from checkpoints.snapshots import Description, Skipped, Snapshot, SnapshotStore, pathspecs
+from checkpoints.snapshots import (
+    Description,
+    Skipped,
+    Snapshot,
+    SnapshotStore,
+    left_ref,
+    pathspecs,
+)
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
 LOCK_WAIT_SECONDS = 3.0
@@ -74,7 +82,8 @@ class Workspace:
         self.folder, self.store, self.origin = folder, store, origin
         self._lock = lock
         self.tree, self.home, self.tmp = folder / "tree", folder / "home", folder / "tmp"
-        self.head = origin.base
+        self.number = attempt_number
+        self.head = self._began = origin.base
         self.discarded: str | None = None  # what taking over undid, if it undid anything
         self._git = store.git.having(
             lock,
@@ -139,8 +148,11 @@ class Workspace:
             if self.origin.repository and not (self.tree / ".git" / "HEAD").is_file():
                 return False
             self._clear_locks()
-            self.discarded = self.restore(resume_commit or self.origin.base)
+            self.discarded = self.restore(
+                resume_commit or self.origin.base, left_by=_holder_of(self.folder)
+            )
             self._make_rooms()
+            self._hold()
         except (GitFailed, WorkspaceError, OSError):
             return False
         return True
@@ -165,6 +177,7 @@ class Workspace:
             workspace._found_base(wanted.base)
             if resume_commit and resume_commit != workspace.head:
                 workspace.restore(resume_commit)
+            workspace._hold()
         except BaseException:
             os.close(lock)
             raise
@@ -186,7 +199,7 @@ class Workspace:
             self._line("write-tree"), described.message("What the attempts start from"), date=EPOCH
         )
         self.store.keep(f"{self._ref}-base", base)
-        self.head = base
+        self.head = self._began = base
         if wanted_base and self.store.has(wanted_base):
             base = wanted_base
         self.origin = Origin(self.origin.repository, self.origin.repository_commit, base)
@@ -224,46 +237,69 @@ class Workspace:
         except GitFailed as error:
             raise _not_snapshotted(error) from None
 
-    def restore(self, commit: str) -> str | None:
+    def restore(self, commit: str, *, left_by: int | None = None) -> str | None:
         """Give the workspace exactly the files of the snapshot; ignored files stay as they are.
 
-        Returns a snapshot of what was there before if that was anything else, else None.
+        Returns a snapshot of what was there before if that was anything else, else None. It is
+        kept for good where ``left_by`` names the attempt whose work it was, see ``left_behind``.
         Raises GitFailed.
         """
         self._check_tree()
         then_skipped = {item.path for item in self._skipped_at(commit)}
-        # Left out then: whatever stands there now is as good as what stood there then.
-        self._forget(sorted(then_skipped))
-        now_skipped = self._add(also_excluded=then_skipped)
-        before = self._line("write-tree")
-        undone: str | None = None
-        strays = [item for item in now_skipped if item.path not in then_skipped]
-        if before != self.store.tree_of(commit) or strays:
-            described = Description(
-                self.origin.base, self.origin.repository_commit, tuple(now_skipped)
-            )
-            undone = self.store.commit(
-                before, described.message("Left unfinished"), parent=self.head
-            )
-            self.store.keep(f"{self._ref}-discarded", undone)
+        undone, strays = self._set_aside(commit, then_skipped, left_by)
         wanted = self._paths_of(commit, [item.path for item in strays])
         for item in strays:
             if item.path.rstrip(b"/") not in wanted:
                 _remove(self.tree, item.path)
         self._run("read-tree", "--reset", "-u", commit)
-        self.head = commit
+        self.head = self._began = commit
         return undone
 
+    def _set_aside(
+        self, commit: str, then_skipped: set[bytes], left_by: int | None
+    ) -> tuple[str | None, list[Skipped]]:
+        """Snapshot what differs from ``commit``; return that, and what no snapshot can hold."""
+        # Left out then: whatever stands there now is as good as what stood there then.
+        self._forget(sorted(then_skipped))
+        now_skipped = self._add(also_excluded=then_skipped)
+        before = self._line("write-tree")
+        strays = [item for item in now_skipped if item.path not in then_skipped]
+        if before == self.store.tree_of(commit) and not strays:
+            return None, strays
+        ref = f"{self._ref}-discarded"
+        if left_by is not None:
+            ref = left_ref(self.folder.parent.name, left_by, before)
+            if (kept := self.store.at(ref)) is not None:
+                return kept, strays
+        described = Description(self.origin.base, self.origin.repository_commit, tuple(now_skipped))
+        undone = self.store.commit(before, described.message("Left unfinished"), parent=self.head)
+        self.store.keep(ref, undone)
+        return undone, strays
+
+    def leave(self) -> str | None:
+        """Keep for good what is here now and was not when the attempt began; return its commit.
+
+        Nothing is changed in the folder. Raises GitFailed and WorkspaceError.
+        """
+        self._check_tree()
+        then_skipped = {item.path for item in self._skipped_at(self._began)}
+        return self._set_aside(self._began, then_skipped, self.number)[0]
+
     def _keep_last_state(self) -> None:
-        """Snapshot the files for good under a ref of their own, with a new index if need be."""
+        """Keep the files for good, with a new index if need be."""
         try:
-            self.snapshot("Before the folder was removed")
-        except WorkspaceError:
+            self.leave()
+        except (GitFailed, WorkspaceError):
             self._check_tree()
             (self.folder / "index").unlink(missing_ok=True)
             self._run("read-tree", self.origin.base)
-            self.snapshot("Before the folder was removed")
-        self.store.keep(f"{self._ref}-kept", self.head)
+            self.leave()
+
+    def _hold(self) -> None:
+        """Write down whose work is in the folder from now on."""
+        draft = self.folder / "holder.draft"
+        draft.write_text(f"{self.number}\n")
+        draft.replace(self.folder / "holder")
 
     def close(self) -> None:
         """Let the next attempt have the folder."""
@@ -425,8 +461,7 @@ def _prune_one(folder: Path, store: SnapshotStore) -> bool:
     try:
         origin = _read_origin(folder)
         if origin is not None and (folder / "tree").is_dir():
-            number = int(re.match(r"\d*", folder.name)[0] or 0)  # type: ignore[index]
-            workspace = Workspace(folder, store, lock, origin, number)
+            workspace = Workspace(folder, store, lock, origin, _holder_of(folder))
             workspace._keep_last_state()
         remove_folder(folder)
     except (GitFailed, WorkspaceError, OSError):
@@ -450,6 +485,13 @@ def _try_lock(folder: Path, wait_seconds: float = 0.0) -> int | None:
                 os.close(descriptor)
                 return None
             time.sleep(0.05)
+
+
+def _holder_of(folder: Path) -> int:
+    """Return the number of the attempt that worked in the folder last."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((folder / "holder").read_text())
+    return int(re.match(r"\d*", folder.name)[0] or 0)  # type: ignore[index]
 
 
 def _read_origin(folder: Path) -> Origin | None:

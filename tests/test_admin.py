@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from boards import cards, leases, members, tokens
 from boards.models import Attempt, Board, Card, Column, Dependency, Membership, Message, Token
-from checkpoints import logs, recovery, steps
+from checkpoints import logs, salvaging, steps
 from checkpoints.models import Artifact, ArtifactLink, Briefing, Checkpoint, Line
 from events.models import Event, Receipt, Stream
 from goals import memory
@@ -93,7 +93,7 @@ def populate(text: str = "plain", key: str = "ADM") -> SimpleNamespace:
             "discoveries": [{"kind": "fact", "title": text, "detail": text}],
         },
     )
-    recovery.salvage(gone.pk, {"summary": text})
+    salvaging.salvage(gone.pk, {"summary": text})
     logs.append(attempt.pk, [("a", "stdout", text)])
     memory.record_evidence(
         goal.pk, [{"criterion": 1, "met": True, "detail": text}], actor=text, card_id=card.pk

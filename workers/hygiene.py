@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from boards.models import Board, Card
-from checkpoints import workspaces
+from checkpoints import salvaging, workspaces
 from checkpoints.git import GitFailed
 from checkpoints.snapshots import store_of
 
@@ -80,7 +80,10 @@ def tidy() -> int:
         if time.monotonic() >= until:
             return removed
         try:
-            removed += workspaces.prune(root, store_of(board_id), key)
+            store = store_of(board_id)
+            removed += workspaces.prune(root, store, key)
+            if card := Card.objects.filter(key=key).first():
+                salvaging.record(card, store)
         except (GitFailed, OSError) as error:
             log.warning("the workspace of %s could not be removed: %s", key, error)
     for board_id in Board.objects.values_list("pk", flat=True):

@@ -28,7 +28,7 @@ from django.utils import timezone
 from boards import leases, workflows
 from boards.models import Attempt, Board, Card
 from boards.workflows import Step, Workflow
-from checkpoints import recovery, steps
+from checkpoints import recovery, salvaging, steps
 from checkpoints.models import Step as StepRow
 from checkpoints.snapshots import Snapshot, store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
@@ -133,6 +133,8 @@ class _Slice:
             return self._block(asking.question, asking.question, asking.options)
         finally:
             if self.desk.workspace is not None:
+                if self.coming is not None:
+                    salvaging.leave(self.desk.workspace, self.card)
                 # Before the lease ends: the next attempt takes the folder over.
                 self.desk.workspace.close()
         return self._complete(workflow)
@@ -219,6 +221,7 @@ class _Slice:
             resume_commit=head,
             settle=_settled,
         )
+        salvaging.record(self.card, workspace.store)
         if workspace.discarded is not None:
             self.livelog.note(
                 "The files are back at the last checkpoint; what an earlier attempt left "

@@ -9,8 +9,8 @@ from rest_framework import serializers
 
 from boards.api.contracts import CardOut, card_out
 from checkpoints import lines, merging
-from checkpoints.differences import Difference
-from checkpoints.models import Briefing, Checkpoint, Merge, Step
+from checkpoints.differences import Difference, Files
+from checkpoints.models import Briefing, Checkpoint, Merge, Salvage, Step
 from checkpoints.snapshots import FileChange
 from checkpoints.verifying import Fault, Verdict
 from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
@@ -99,6 +99,10 @@ class StepIn(FinishIn):
     depends_on_input = serializers.BooleanField(required=False)
 
 
+class AdoptIn(Body):
+    next_step = Text(MAX_TEXT, help_text="What the next attempt is told to do with it.")
+
+
 class RewindIn(Body):
     checkpoint = serializers.IntegerField(min_value=1, max_value=MAX_COUNT)
 
@@ -182,7 +186,7 @@ class FileChangeOut(serializers.Serializer[FileChange]):
     truncated = serializers.BooleanField()
 
 
-class FilesOut(serializers.Serializer[Difference]):
+class FilesOut(serializers.Serializer[Files]):
     changed_files = serializers.IntegerField()
     additions = serializers.IntegerField()
     deletions = serializers.IntegerField()
@@ -217,6 +221,39 @@ class DifferenceOut(serializers.Serializer[Difference]):
             "to": serializers.IntegerField(source="new.number"),
             **super().get_fields(),
         }
+
+
+class SalvageOut(serializers.Serializer[Salvage]):
+    id = serializers.IntegerField()
+    attempt = serializers.UUIDField(source="attempt_id")
+    attempt_number = serializers.IntegerField(source="attempt.number")
+    worker = serializers.CharField(source="attempt.worker")
+    summary = serializers.CharField()
+    workspace = serializers.JSONField(allow_null=True)
+    artifacts = serializers.JSONField()
+    by_itself = serializers.SerializerMethodField(
+        help_text="Kept from a built-in worker's folder, not told by a worker."
+    )
+    at = serializers.DateTimeField()
+    adopted_as = serializers.IntegerField(
+        source="adopted_as.number", default=None, allow_null=True, help_text="A checkpoint."
+    )
+    adopted_by = serializers.CharField()
+    adopted_at = serializers.DateTimeField(allow_null=True)
+
+    def get_by_itself(self, salvage: Salvage) -> bool:
+        return bool(salvage.commit)
+
+
+class SalvageDifferenceOut(serializers.Serializer[Files]):
+    """How a salvage's files differ from what the card would otherwise go on from."""
+
+    workspace = serializers.SerializerMethodField()
+    note = serializers.CharField()
+
+    @extend_schema_field(FilesOut(allow_null=True))
+    def get_workspace(self, found: Files) -> Any:
+        return FilesOut(found).data if found.files is not None else None
 
 
 class ForksOut(CardOut):

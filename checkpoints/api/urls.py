@@ -19,6 +19,17 @@ urlpatterns = [
     ),
     path("cards/<str:card>/rewind", views.RewindView.as_view(), name="card-rewind"),
     path("cards/<str:card>/fork", views.ForkView.as_view(), name="card-fork"),
+    path("cards/<str:card>/salvages", views.SalvagesView.as_view(), name="card-salvages"),
+    path(
+        "cards/<str:card>/salvages/<int:salvage>/diff",
+        views.SalvageDifferenceView.as_view(),
+        name="salvage-diff",
+    ),
+    path(
+        "cards/<str:card>/salvages/<int:salvage>/adopt",
+        views.AdoptView.as_view(),
+        name="salvage-adopt",
+    ),
     path("cards/<str:card>/remarks", views.RemarksView.as_view(), name="card-remarks"),
     path("cards/<str:card>/remarks/<int:message>", views.RemarkView.as_view(), name="card-remark"),
     path("cards/<str:card>/merge", views.MergeView.as_view(), name="card-merge"),

@@ -20,9 +20,18 @@ from rest_framework.response import Response
 from boards import lookup
 from boards.api.contracts import CardOut, MessageOut, card_out
 from boards.api.views import LIST
-from checkpoints import artifacts, briefing, differences, lines, merging, reviews, verifying
+from checkpoints import (
+    artifacts,
+    briefing,
+    differences,
+    lines,
+    merging,
+    reviews,
+    salvaging,
+    verifying,
+)
 from checkpoints.api import contracts as c
-from checkpoints.models import Checkpoint, Step
+from checkpoints.models import Checkpoint, Salvage, Step
 from events.endpoint import Endpoint, listed, page
 from events.receipts import Answer
 from kernel.access import Role
@@ -126,6 +135,45 @@ class ForkView(Endpoint):
             )
             told = [card_out(fork) for fork in made]
             return Answer(201, {**told[0], "cards": told})
+
+        return self.answer(effect)
+
+
+class SalvagesView(Endpoint):
+    """What attempts at a card left behind, newest first."""
+
+    @extend_schema(operation_id="list_salvages", parameters=LIST, responses=listed(c.SalvageOut))
+    def get(self, request: Request, card: str) -> Response:
+        rows = Salvage.objects.filter(attempt__card=lookup.card(self.principal, card))
+        rows = rows.select_related("attempt", "adopted_as")
+        return self.respond(
+            page(request, rows, lambda s: c.SalvageOut(s, many=True).data, order="-pk")
+        )
+
+
+class SalvageDifferenceView(Endpoint):
+    """How what an attempt left differs from what the card would otherwise go on from."""
+
+    @extend_schema(operation_id="diff_salvage", responses=c.SalvageDifferenceOut)
+    def get(self, request: Request, card: str, salvage: int) -> Response:
+        found = lookup.card(self.principal, card)
+        compared = salvaging.compared(found, salvaging.named(found, salvage))
+        return self.respond(Answer(200, c.SalvageDifferenceOut(compared).data))
+
+
+class AdoptView(Endpoint):
+    """Let the card's next attempt go on from what an earlier one left behind."""
+
+    @extend_schema(
+        operation_id="adopt_salvage", request=c.AdoptIn, responses={201: c.CheckpointOut}
+    )
+    def post(self, request: Request, card: str, salvage: int) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        next_step = self.fields(c.AdoptIn).get("next_step") or ""
+
+        def effect() -> Answer:
+            point = salvaging.adopt(found.pk, salvage, self.principal.actor, next_step)
+            return Answer(201, c.CheckpointOut(point).data)
 
         return self.answer(effect)
 

@@ -105,6 +105,45 @@ def rewind(card: str, checkpoint: int, as_json: bool) -> None:
 
 @click.command()
 @card_argument
+@json_option
+def salvages(card: str, as_json: bool) -> None:
+    """List what attempts at a card left behind, in no checkpoint."""
+    with connect() as client:
+        listed = client.get(f"/cards/{segment(card)}/salvages", limit=200)["results"]
+    if as_json:
+        print_json(listed)
+        return
+    rows = [
+        (
+            s["id"],
+            f"{s['attempt_number']} {s['worker']}",
+            ago(s["at"]),
+            s["summary"],
+            f"C{s['adopted_as']}" if s["adopted_as"] else "",
+        )
+        for s in listed
+    ]
+    show(table(["", "Attempt", "Age", "Left", "Adopted as"], rows, wide="Left"))
+
+
+@click.command()
+@card_argument
+@click.argument("salvage", type=click.IntRange(min=1))
+@click.option("--next-step", type=PROSE, help="What the next attempt is to do with it.")
+@json_option
+def adopt(card: str, salvage: int, next_step: str | None, as_json: bool) -> None:
+    """Let the card's next attempt go on from SALVAGE, a number that `salvages` lists."""
+    body = {"next_step": next_step or ""}
+    with connect() as client:
+        point = client.post(f"/cards/{segment(card)}/salvages/{salvage}/adopt", body)
+    if as_json:
+        print_json(point)
+    else:
+        say(one_line(f"{card} goes on from C{point['number']}: {point['summary']}"))
+
+
+@click.command()
+@card_argument
 @_number
 @click.option("--title", help="The card's own unless told.")
 @click.option("--count", type=click.IntRange(1, 10), help="More than one race each other.")
@@ -209,4 +248,4 @@ def _tell(verdict: JSON) -> None:
         say(one_line(f"{verdict['card']}: {where}{fault['problem']}"))
 
 
-COMMANDS = (checkpoints, diff, rewind, fork, patch, merge)
+COMMANDS = (checkpoints, diff, rewind, fork, salvages, adopt, patch, merge)

@@ -46,6 +46,7 @@ def test_another_body_under_a_used_key_is_refused(operation: Operation, world: W
         "title",
         "name",
         "summary",
+        "next_step",
         "text",
         "error",
         "reason",

@@ -27,7 +27,7 @@ from django.utils import timezone
 from boards import cards, leases, tokens
 from boards.models import Attempt, Board, Card, Column, Membership, Message, SavedView
 from boards.notices.models import Notice
-from checkpoints import artifacts, briefing, recovery, reviews, steps
+from checkpoints import artifacts, briefing, recovery, reviews, salvaging, steps
 from checkpoints.models import Checkpoint
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace
@@ -217,6 +217,7 @@ class Side:
             "{message}": "blocked",
             "cancel": "waiting",
             "archive": "completed",
+            "adopt": "running",
             "rewind": "running",
             "fork": "running",
             "merge": "review",
@@ -241,6 +242,7 @@ class Side:
             "token": str(self.token_id),
             "worker": self.attempt.worker,
             "member": str(self._member()),
+            "salvage": str(self.extra["salvage"]),
             **self.extra["sent"],
         }
         path = re.sub(r"\{(\w+)\}", lambda m: blanks[m.group(1)], operation.path)
@@ -260,6 +262,7 @@ class Side:
             "number": "1",
             "message": "999999",
             "member": "999999",
+            "salvage": "999999",
             "sha256": hashlib.sha256(b"nothing").hexdigest(),
             "worker": "nobody",
         }
@@ -348,6 +351,9 @@ def make_side(key: str, worker: str) -> Side:
     (discovery,) = recovery.record_memory(
         attempt.pk, discoveries=[{"kind": "fact", "title": "it is slow"}]
     )
+    left = salvaging.salvage(
+        attempt.pk, {"summary": "a log", "artifacts": [{"name": "l.txt", "sha256": stored.pk}]}
+    )
     registry.seen(worker, token_id=token.token.pk, capabilities=["python"])
     return Side(
         board=board,
@@ -370,7 +376,7 @@ def make_side(key: str, worker: str) -> Side:
         ),
         artifact=stored.pk,
         token_id=token.token.pk,
-        extra={"token": token.plaintext, "worker": worker},
+        extra={"token": token.plaintext, "worker": worker, "salvage": left.pk},
     )
 
 
@@ -596,6 +602,7 @@ def example(side: Side, name: str) -> Any:
         "create_view": {"name": "Stuck", "query": "show=trouble", "shared": True},
         "edit_view": {"name": "Stuck", "query": "show=trouble&lanes=goal", "shared": False},
         "rewind_card": {"checkpoint": 1},
+        "adopt_salvage": {"next_step": "read the log"},
         "remark_on_line": {
             "text": "say it politely",
             "checkpoint": 1,

@@ -8,10 +8,9 @@ from hypothesis.extra.django import TestCase
 
 from boards import cards, leases
 from checkpoints import recovery
-from checkpoints.models import Checkpoint, Line, Salvage
-from events.models import Event
+from checkpoints.models import Checkpoint, Line
 from goals.models import Decision, Discovery
-from kernel.errors import Invalid, LeaseLost, NotFound, StepConflict
+from kernel.errors import Invalid, LeaseLost, StepConflict
 from kernel.ids import uuid7
 from tests.factories import (
     claimed,
@@ -130,17 +129,6 @@ def test_nobody_saves_under_an_attempt_that_is_over(attempt):
         recovery.record_memory(attempt.pk, decisions=[{"title": "use a queue"}])
     assert not Checkpoint.objects.exists()
     assert not Decision.objects.exists()
-
-
-def test_a_superseded_attempt_may_leave_what_it_holds_and_nothing_else_changes(attempt):
-    cards.cancel(attempt.card_id, "user:ann")
-    card = now_is(attempt.card)
-    recovery.salvage(attempt.pk, {"summary": "had two files", "workspace": {"commit": "abc"}})
-    assert Salvage.objects.get().attempt == attempt
-    assert now_is(card).version == card.version
-    assert Event.objects.filter(kind="attempt.salvaged").count() == 1
-    with pytest.raises(NotFound):
-        recovery.salvage(card.pk, {"summary": "x"})
 
 
 JSON = st.recursive(

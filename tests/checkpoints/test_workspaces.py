@@ -613,8 +613,8 @@ def test_a_finished_card_s_folders_are_removed_after_a_last_snapshot(place: Plac
     workspace.close()
     assert prune(place.root, place.store, "PAY-1") == 1
     assert not (place.root / "PAY-1").exists()
-    kept = place.store.line("rev-parse", "refs/holdfast/PAY-1/1-kept")
-    assert (place.elsewhere(2, kept).tree / "never snapshotted").read_text() == "precious\n"
+    (left,) = place.store.left_behind("PAY-1")
+    assert (place.elsewhere(2, left.commit).tree / "never snapshotted").read_text() == "precious\n"
     assert prune(place.root, place.store, "PAY-1") == 0
 
 
@@ -624,7 +624,9 @@ def test_a_folder_with_a_broken_index_is_snapshotted_all_the_same(place: Place) 
     workspace.close()
     (workspace.folder / "index").write_bytes(b"broken")
     assert prune(place.root, place.store, "PAY-1") == 1
-    place.store.run("cat-file", "-e", "refs/holdfast/PAY-1/1-kept:precious")
+    (left,) = place.store.left_behind("PAY-1")
+    assert left.attempt_number == 1
+    place.store.run("cat-file", "-e", f"{left.commit}:precious")
 
 
 # ── killed half-way ──

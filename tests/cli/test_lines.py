@@ -57,3 +57,21 @@ def test_a_history_is_proved_to_be_what_was_written(desk: Desk) -> None:
     wrong = desk("verify", key, "--digest", "0" * 64, status=1)
     assert "No checkpoint has the digest 000" in wrong.stdout
     assert "Name a CARD" in desk("verify", status=2).output
+
+
+def test_what_an_attempt_left_is_listed_and_adopted(desk: Desk) -> None:
+    key = desk.json("card", "add", "Write the parser", "--start")["key"]
+    grant = desk.site.call(
+        "POST", "/api/v1/claims", {"worker": "ada", "card": key}, token=desk.token
+    ).body
+    path, lease = f"/api/v1/attempts/{grant['attempt']['id']}", grant["lease"]["token"]
+    body = {"summary": "half a parser", "workspace": {"commit": "a" * 40}}
+    kept = desk.site.call(
+        "POST", f"{path}/salvage", body, token=desk.token, headers={"Lease-Token": lease}
+    ).body
+    assert "half a parser" in desk("card", "salvages", key).stdout
+    told = desk("card", "adopt", key, str(kept["id"]), "--next-step", "Mend it.").stdout
+    assert f"{key} goes on from C1: Adopted what attempt 1 by ada left" in told
+    (listed,) = desk.json("card", "salvages", key)
+    assert (listed["adopted_as"], listed["by_itself"]) == (1, False)
+    assert "no salvage 99" in desk("card", "adopt", key, "99", status=8).output

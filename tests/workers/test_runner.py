@@ -23,7 +23,7 @@ from django_q.models import OrmQ
 from boards import cards, leases
 from boards.models import Attempt, Board, Card
 from checkpoints import differences, lines, recovery, steps
-from checkpoints.models import Artifact, Checkpoint, LogChunk, Step
+from checkpoints.models import Artifact, Checkpoint, LogChunk, Salvage, Step
 from checkpoints.snapshots import store_of
 from events.models import Event
 from goals.models import Evidence
@@ -176,12 +176,16 @@ def test_a_failed_step_ends_the_attempt_with_a_lesson_and_the_next_goes_on_there
     assert failed.status == "failed"
     assert failed.result["workspace"]["changed_files"] == 2  # for whoever looks into it
     assert Checkpoint.objects.filter(card=card).count() == 1
+    left = Salvage.objects.get()  # before anybody takes the folder over
+    assert left.attempt == attempt
+    assert b"half" in store_of(bench.board.pk).run("ls-tree", "--name-only", left.commit)
     gate.touch()
     assert bench.run(card) == Outcome.COMPLETED
     assert (bench.count("one"), bench.count("two")) == (1, 2)
     again = Step.objects.get(key="step2", superseded=False)
     assert not again.in_doubt
     assert "back at the last checkpoint" in logged(card)
+    assert Salvage.objects.count() == 1  # taking the folder over found the same
 
 
 def test_attempts_used_up_block_the_card(bench: Bench) -> None:
@@ -344,7 +348,9 @@ def test_an_artifact_never_leads_out_of_the_workspace(bench: Bench) -> None:
 
 
 def test_cancelling_the_card_ends_its_command_at_once(bench: Bench) -> None:
-    card = bench.card(f"trap '' TERM; {bench.mark('up')}; sleep 600; {bench.mark('late')}")
+    card = bench.card(
+        f"trap '' TERM; echo half > half; {bench.mark('up')}; sleep 600; {bench.mark('late')}"
+    )
     running = bench.start(card)
     wait_for(lambda: bench.count("up"))
     began = time.monotonic()
@@ -356,6 +362,9 @@ def test_cancelling_the_card_ends_its_command_at_once(bench: Bench) -> None:
     assert bench.count("late") == 0
     assert Step.objects.get().status == "started"
     assert Checkpoint.objects.count() == 0
+    kept = Salvage.objects.get()
+    assert kept.attempt == running.attempt
+    assert kept.workspace["changed_files"] == 1
 
 
 def test_a_lost_lease_is_heard_with_the_next_output(bench: Bench, monkeypatch: Any) -> None:
@@ -562,8 +571,8 @@ def test_the_workspace_of_a_deleted_card_goes_after_a_day_and_is_snapshotted_fir
     assert not folder.exists()
     assert (settings.WORKSPACES_DIR / "ELSE-1").exists()
     store = store_of(board_id)
-    kept = store.run("for-each-ref", "--format=%(objectname)", f"refs/holdfast/{key}").split()
-    assert any(b"late.txt" in store.run("ls-tree", "-r", commit.decode()) for commit in kept)
+    kept = store.left_behind(key)
+    assert any(b"late.txt" in store.run("ls-tree", "-r", left.commit) for left in kept)
 
 
 # ── rewound and forked ──

@@ -16,7 +16,7 @@ from boards import cards, leases, lookup, openings
 from boards.api.contracts import AttemptOut, CardOut, MessageOut, card_out
 from boards.api.views import LIST, resolved
 from boards.models import Attempt, Card
-from checkpoints import briefing, logs, recovery, steps
+from checkpoints import briefing, logs, recovery, salvaging, steps
 from checkpoints.api import contracts as cp
 from events.endpoint import Body, Endpoint, listed, page
 from events.receipts import Answer
@@ -433,7 +433,7 @@ class SalvageView(AttemptEndpoint):
         fields = self.fields(cp.SalvageIn)
 
         def effect() -> Answer:
-            kept = recovery.salvage(attempt, fields)
+            kept = salvaging.salvage(attempt, fields)
             return Answer(201, {"id": kept.pk, "attempt": str(attempt), "summary": kept.summary})
 
         return self.answer(effect)
