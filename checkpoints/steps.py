@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -140,8 +141,12 @@ def record(
     error: str = "",
     usage: Mapping[str, Any] | None = None,
     checkpoint: Mapping[str, Any] | None = None,
+    seconds: float = 0.0,
 ) -> Finished:
-    """Begin and finish a step at once: one transaction, three statements on the common path."""
+    """Begin and finish a step at once: one transaction, three statements on the common path.
+
+    ``seconds`` is how long it took; it is on record as having begun that long ago.
+    """
     check_key(key)
     spent = _usage(usage)
     input_sha256 = sha256(canonical(input)) if input is not None else ""
@@ -152,7 +157,7 @@ def record(
         "kind": kind,
         "input": input,
         "input_sha256": input_sha256,
-        "started_at": outcome["finished_at"],
+        "started_at": outcome["finished_at"] - timedelta(seconds=seconds),
     }
     add = {"step_number": 1, **_counted(status, checkpoint)}
     with transition():

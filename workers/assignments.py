@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
 
-from boards.models import Attempt, Board, Card
+from boards import cards
+from boards.models import Attempt, Board, Card, Message
 from boards.workflows import Step
 from checkpoints import briefing, steps
 from checkpoints.models import Step as StepRow
 from checkpoints.snapshots import Snapshot
 from checkpoints.workspaces import Workspace
-from workers.executors.contract import Entry, HandOver, OnOutput, Usage
+from kernel.errors import BudgetExceeded, Invalid
+from kernel.tx import enclosing
+from workers.executors.contract import Cancellable, Entry, HandOver, OnOutput, Refused, Usage
 from workers.executors.shell import Command, Execution, Result, environment
 from workers.livelog import FLUSH_SECONDS, LiveLog
 from workers.patience import patiently
@@ -136,6 +140,27 @@ class Assignment:
         desk.watch.check()
         return result
 
+    def guarding(self, work: Cancellable) -> AbstractContextManager[None]:
+        """Have ``work`` cancelled should the lease be lost, or this worker stop, within."""
+        return self._desk.watch.guarding(work)
+
+    def redacted(self, value: Any) -> Any:
+        """Return the JSON with every secret that is known here struck out."""
+        return self._desk.redactor.redacted(value)
+
+    def hide(self, secret: str) -> None:
+        """Count the text among the secrets from now on."""
+        self._desk.redactor = self._desk.redactor.knowing(secret)
+
+    def answer(self, question: str) -> str | None:
+        """Return the newest answer to the question as this card last asked it."""
+        asked = Message.objects.filter(
+            card=self._desk.card, kind=Message.Kind.QUESTION, text=question
+        )
+        newest = asked.order_by("-id").first()
+        answered = newest.answered_by.order_by("-id").first() if newest else None
+        return answered.text if answered else None
+
     def say(self, stream: str, text: str) -> None:
         """Append to the live log, secrets struck out."""
         self._desk.livelog.take([(stream, self._desk.redactor.redact(text))])
@@ -199,9 +224,11 @@ class Journal:
         usage: Usage | None = None,
         checkpoint: str = "",
         next_step: str = "",
+        decisions: Sequence[Mapping[str, Any]] = (),
+        discoveries: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Record how it ended, with the files as they are now if a checkpoint is asked for."""
-        saved = self._checkpoint(checkpoint, next_step)
+        saved = self._checkpoint(checkpoint, next_step, decisions, discoveries)
         self._desk.write(
             lambda: steps.finish(
                 self._desk.attempt.pk,
@@ -226,9 +253,12 @@ class Journal:
         usage: Usage | None = None,
         checkpoint: str = "",
         next_step: str = "",
+        decisions: Sequence[Mapping[str, Any]] = (),
+        discoveries: Sequence[Mapping[str, Any]] = (),
+        seconds: float = 0.0,
     ) -> None:
         """Begin and finish at once, in one transaction."""
-        saved = self._checkpoint(checkpoint, next_step)
+        saved = self._checkpoint(checkpoint, next_step, decisions, discoveries)
         self._desk.write(
             lambda: steps.record(
                 self._desk.attempt.pk,
@@ -241,10 +271,43 @@ class Journal:
                 error=error,
                 usage=usage.as_json() if usage else None,
                 checkpoint=saved,
+                seconds=seconds,
             )
         )
 
-    def _checkpoint(self, summary: str, next_step: str) -> dict[str, Any] | None:
+    def propose(self, key: str, title: str, description: str = "") -> str:
+        """Add a card to the same goal and record it under the key, in one transaction."""
+
+        attempt, full = self._desk.attempt, f"{self._scope}/{key}"
+
+        def add() -> str:
+            for row in steps.recorded_below(attempt.card_id, attempt.line, full):
+                if row.key == full and row.status == StepRow.Status.SUCCEEDED:
+                    return str((row.result or {})["card"])
+            with enclosing():
+                card = cards.follow_up(attempt.pk, title=title[:300], description=description)
+                steps.record(
+                    attempt.pk,
+                    full,
+                    "succeeded",
+                    title=f"Proposed {card.key}: {title}"[:300],
+                    kind="card",
+                    result={"card": card.key},
+                )
+                return card.key
+
+        try:
+            return self._desk.write(add)
+        except (BudgetExceeded, Invalid) as error:
+            raise Refused(str(error.detail)) from None
+
+    def _checkpoint(
+        self,
+        summary: str,
+        next_step: str,
+        decisions: Sequence[Mapping[str, Any]],
+        discoveries: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any] | None:
         if not summary:
             return None
         snapshot = self._desk.snapshot(summary[:200])
@@ -253,6 +316,8 @@ class Journal:
             "next_step": next_step,
             "state": self._state,
             "workspace": snapshot.as_json(),
+            "decisions": list(decisions),
+            "discoveries": list(discoveries),
         }
 
 

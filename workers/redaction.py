@@ -28,12 +28,17 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = tuple(secrets)
         spellings: set[str] = set()
-        for secret in secrets:
+        for secret in self._secrets:
             for line in {secret, *secret.splitlines()}:
                 spellings |= _spellings(line.strip())
         self._spellings = sorted(spellings, key=lambda text: (-len(text), text))
         self._pattern = re.compile("|".join(map(re.escape, self._spellings)) or r"(?!)")
+
+    def knowing(self, secret: str) -> Redactor:
+        """Return one that knows this secret, too."""
+        return Redactor([*self._secrets, secret])
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every known secret blotted out."""

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -19,17 +18,12 @@ from boards import leases
 from boards.models import Attempt
 from kernel.errors import LeaseLost
 from workers import stopping
+from workers.executors.contract import Cancellable
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 1.0  # between looks at the attempt's row, which write nothing
-
-
-class Cancellable(Protocol):
-    """What can be ended from another thread: at once, or given a moment."""
-
-    def cancel(self, *, at_once: bool = False) -> None: ...
 
 
 class Watch:
@@ -62,7 +56,7 @@ class Watch:
 
     @contextmanager
     def guarding(self, execution: Cancellable) -> Iterator[None]:
-        """Have the command ended should the attempt be lost, or this process stop, meanwhile."""
+        """Have it ended should the attempt be lost, or this process stop, meanwhile."""
         with self._lock:
             self._execution = execution
         self._end_what_must_end()

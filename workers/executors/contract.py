@@ -23,6 +23,7 @@ later finds that there, and the files as they were then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,6 +94,16 @@ class Ask(Exception):
         self.question, self.options = question, tuple(options)
 
 
+class Refused(Exception):
+    """What was asked of the server is not allowed; one sentence says why. Work may go on."""
+
+
+class Cancellable(Protocol):
+    """What can be ended from another thread: at once, or given a moment."""
+
+    def cancel(self, *, at_once: bool = False) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A step within the step, as the journal has it.
@@ -132,11 +143,14 @@ class Journal(Protocol):
         usage: Usage | None = None,
         checkpoint: str = "",
         next_step: str = "",
+        decisions: Sequence[Mapping[str, Any]] = (),
+        discoveries: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Record how it ended: well, unless ``error`` says otherwise.
 
         ``checkpoint`` is one sentence on where things stand: the files as they are now are
-        kept with it, in the same transaction, and are what a later attempt starts from.
+        kept with it, in the same transaction, and are what a later attempt starts from. With
+        it go ``decisions`` and ``discoveries``, as the agent API has them, for the goal.
         """
         ...
 
@@ -152,8 +166,18 @@ class Journal(Protocol):
         usage: Usage | None = None,
         checkpoint: str = "",
         next_step: str = "",
+        decisions: Sequence[Mapping[str, Any]] = (),
+        discoveries: Sequence[Mapping[str, Any]] = (),
+        seconds: float = 0.0,
     ) -> None:
-        """Begin and finish at once."""
+        """Begin and finish at once; it took so many seconds."""
+        ...
+
+    def propose(self, key: str, title: str, description: str = "") -> str:
+        """Add a card to the same goal and return its name; a key that has its card keeps it.
+
+        Raises Refused when the attempt may add no more.
+        """
         ...
 
 
@@ -202,6 +226,22 @@ class Assignment(Protocol):
         Its output goes to the live log, and to ``on_output``. It is ended when the lease is
         lost or this worker stops; call ``check`` after it.
         """
+        ...
+
+    def guarding(self, work: Cancellable) -> AbstractContextManager[None]:
+        """Have ``work`` cancelled should the lease be lost, or this worker stop, within."""
+        ...
+
+    def redacted(self, value: Any) -> Any:
+        """Return the JSON with every secret that is known here struck out."""
+        ...
+
+    def hide(self, secret: str) -> None:
+        """Count the text among the secrets from now on."""
+        ...
+
+    def answer(self, question: str) -> str | None:
+        """Return what a person answered when this card last asked the question, if anybody did."""
         ...
 
     def say(self, stream: str, text: str) -> None:

@@ -1,0 +1,133 @@
+"""What an executor is handed: pieces on record, follow-up cards, answers, secrets, a guard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from boards import cards, leases, workflows
+from boards.models import Board, Card, Message
+from checkpoints.models import Step
+from checkpoints.snapshots import store_of
+from checkpoints.workspaces import Workspace
+from goals.models import Decision, Discovery
+from kernel.access import SYSTEM
+from kernel.errors import LeaseLost
+from tests.workbench import Bench, wait_for
+from workers.assignments import Assignment, Desk
+from workers.executors.contract import Refused
+from workers.watch import Watch
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def desk(bench: Bench) -> Iterator[Desk]:
+    card = bench.card("true")
+    attempt = bench.claim(card)
+    watch = Watch(attempt)
+    watch.start()
+    desk = Desk(attempt, Card.objects.select_related("board").get(pk=card.pk), watch)
+    desk.workspace = Workspace.prepare(
+        Path(settings.WORKSPACES_DIR),
+        store_of(bench.board.pk),
+        card_key=card.key,
+        attempt_number=attempt.number,
+        repository="",
+        resume_commit=None,
+        settle=lambda _: True,
+    )
+    yield desk
+    desk.workspace.close()
+    watch.close()
+
+
+@pytest.fixture
+def assignment(desk: Desk) -> Assignment:
+    step = workflows.parse(desk.card.workflow).steps[0]
+    return Assignment(desk, step, turn=1, in_doubt=False, done=0, total=1)
+
+
+def test_what_was_learnt_is_on_record_with_the_piece_that_taught_it(
+    assignment: Assignment,
+) -> None:
+    assignment.journal.record(
+        "a",
+        {"n": 1},
+        checkpoint="Learnt something.",
+        decisions=[{"title": "Use sums", "rationale": "They are exact."}],
+        discoveries=[{"kind": "dead_end", "title": "Floats"}],
+        seconds=30,
+    )
+    step = Step.objects.get(key="step1/1/a")
+    assert step.finished_at is not None
+    assert (step.finished_at - step.started_at).total_seconds() == 30
+    assert Decision.objects.get().title == "Use sums"
+    assert Discovery.objects.get().kind == "dead_end"
+
+
+def test_a_card_is_proposed_once_however_often_the_piece_is_done(assignment: Assignment) -> None:
+    key = assignment.journal.propose("p", "Write the docs", "All of them.")
+    assert assignment.journal.propose("p", "Write the docs", "All of them.") == key
+    assert Card.objects.get(key=key).title == "Write the docs"
+    assert Card.objects.count() == 2
+    assert assignment.journal.recorded()["p"].result == {"card": key}
+
+
+def test_a_card_too_many_is_refused_and_nothing_of_it_is_kept(
+    assignment: Assignment, desk: Desk
+) -> None:
+    Board.objects.filter(pk=desk.board.pk).update(defaults={"follow_ups": 0})
+    with pytest.raises(Refused, match="proposed its 0 cards"):
+        assignment.journal.propose("p", "One more")
+    assert Card.objects.count() == 1
+    assert not assignment.journal.recorded()
+
+
+def test_a_lost_attempt_proposes_nothing(assignment: Assignment, desk: Desk) -> None:
+    leases.expire(desk.attempt.pk, actor=SYSTEM.actor)
+    with pytest.raises(LeaseLost):
+        assignment.journal.propose("p", "One more")
+    assert Card.objects.count() == 1
+
+
+def test_the_answer_is_that_to_the_question_as_last_asked(
+    assignment: Assignment, desk: Desk
+) -> None:
+    assert assignment.answer("Which?") is None
+    for answer in ("left", "right"):
+        question = Message.objects.create(
+            card=desk.card, kind=Message.Kind.QUESTION, actor="worker:x", text="Which?"
+        )
+        assert assignment.answer("Which?") is None
+        cards.say(desk.card.pk, SYSTEM.actor, answer, answers=question.pk)
+        assert assignment.answer("Which?") == answer
+
+
+def test_a_secret_that_is_hidden_is_struck_out_from_then_on(assignment: Assignment) -> None:
+    assignment.hide("correct-horse-battery")
+    said = {"text": "it is correct-horse-battery", "n": [1, "correct-horse-battery"]}
+    assert assignment.redacted(said) == {"text": "it is [redacted]", "n": [1, "[redacted]"]}
+
+
+def test_what_is_guarded_is_cancelled_when_the_lease_is_lost(
+    assignment: Assignment, desk: Desk
+) -> None:
+    cancelled: list[bool] = []
+    over = threading.Event()
+
+    class Request:
+        def cancel(self, *, at_once: bool = False) -> None:
+            cancelled.append(at_once)
+            over.set()
+
+    with assignment.guarding(Request()):
+        leases.expire(desk.attempt.pk, actor=SYSTEM.actor)
+        wait_for(over.is_set)
+    assert cancelled == [True]
+    with pytest.raises(LeaseLost):
+        assignment.check()
