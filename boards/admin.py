@@ -25,11 +25,13 @@ from boards.models import (
     Message,
     Presence,
     SavedView,
+    Spending,
     Token,
 )
 from events.admin_base import (
     ByTransition,
     EditForm,
+    ObjectField,
     OnBoard,
     RefusableForm,
     ViewOnly,
@@ -136,9 +138,19 @@ class BoardForm(EditForm):
         ],
     )
 
+    budgets = ObjectField()
+
     class Meta:
         model = Board
-        fields = ("key", "name", "repository", "pull", "allow_commands", "enforce_dead_ends")
+        fields = (
+            "key",
+            "name",
+            "repository",
+            "pull",
+            "allow_commands",
+            "enforce_dead_ends",
+            "budgets",
+        )
 
 
 @admin.register(Board)
@@ -159,7 +171,14 @@ class BoardAdmin(WithMembers):
     search_fields = ("=key", "name", "repository")
     ordering = ("key",)
     inlines = (ColumnInline, MembershipInline)
-    readonly_fields = ("defaults_laid_out", "version", "archived_at", "created_at", "history")
+    readonly_fields = (
+        "over",
+        "defaults_laid_out",
+        "version",
+        "archived_at",
+        "created_at",
+        "history",
+    )
 
     def get_fields(self, request: HttpRequest, obj: Board | None = None) -> tuple[str, ...]:
         edited = ("key", *BoardForm.Meta.fields[1:])
@@ -238,6 +257,15 @@ class ColumnAdmin(ViewOnly):
     list_select_related = ("board",)
     search_fields = ("name", "=board__key")
     ordering = ("board__key", "position")
+
+
+@admin.register(Spending)
+class SpendingAdmin(OnBoard, ViewOnly):
+    """What ended attempts used, summed for each card, goal and board."""
+
+    list_display = ("owner_id", "on_board", "cost_usd", "input_tokens", "output_tokens", "attempts")
+    search_fields = ("=owner_id",)
+    ordering = ("-cost_usd",)
 
 
 @admin.register(SavedView)
@@ -456,6 +484,8 @@ class TokenAdmin(WithMembers):
 
 
 class CardForm(EditForm):
+    budgets = ObjectField()
+
     class Meta:
         model = Card
         fields = (
@@ -466,6 +496,7 @@ class CardForm(EditForm):
             "max_attempts",
             "review_required",
             "due_at",
+            "budgets",
         )
 
 
@@ -475,7 +506,14 @@ class CardAdmin(ByTransition):
 
     form = CardForm
     list_display = ("key", "title", "state", "why", "held_by", "failed", "since", "priority")
-    list_filter = ("state", "board", "paused", "priority", "review_required")
+    list_filter = (
+        "state",
+        "board",
+        "paused",
+        ("over", admin.EmptyFieldListFilter),
+        "priority",
+        "review_required",
+    )
     search_fields = ("=key", "title", "description")
     autocomplete_fields = ("goal",)
     date_hierarchy = "created_at"
@@ -490,12 +528,13 @@ class CardAdmin(ByTransition):
         "why",
         "held_by",
         "paused",
+        "over",
         "failed",
         "not_before",
         "depends_on",
         "history",
     )
-    work = ("workflow_laid_out", "inputs_laid_out", "labels", "requires", "budgets")
+    work = ("workflow_laid_out", "inputs_laid_out", "labels", "requires")
     record = (
         "fence",
         "line",

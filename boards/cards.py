@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models import F, RestrictedError
 from django.utils import timezone
 
-from boards import dispatch, leases, ranks, workflows
+from boards import bounds, dispatch, leases, ranks, workflows
 from boards.models import Board, Card, Column, Dependency, Membership, Message
 from events import log
 from goals.models import Goal
@@ -41,6 +41,16 @@ STATE_IN: dict[str, State] = {
     Kind.REVIEW: State.REVIEW,
     Kind.COMPLETED: State.COMPLETED,
 }
+#: What ``edit_board`` changes, beside the columns.
+BOARD_FIELDS = (
+    "name",
+    "repository",
+    "pull",
+    "allow_commands",
+    "enforce_dead_ends",
+    "defaults",
+    "budgets",
+)
 #: How many cards one attempt may add where the board's defaults say nothing.
 FOLLOW_UPS_PER_ATTEMPT = 20
 
@@ -98,8 +108,7 @@ def edit_board(
         board = Board.objects.select_for_update(no_key=True).get(pk=board_id)
         if expected_version is not None and board.version != expected_version:
             raise Stale(f"The board is at version {board.version}; load it again and redo it.")
-        plain = ("name", "repository", "pull", "allow_commands", "enforce_dead_ends", "defaults")
-        for name in plain:
+        for name in (plain := BOARD_FIELDS):
             if name in changes:
                 setattr(board, name, changes[name])
         if "columns" in changes:
@@ -111,6 +120,8 @@ def edit_board(
             board.archived_at = since if changes["archived"] else None
         board.version += 1
         board.save(update_fields=[*plain, "archived_at", "version"])
+        if "budgets" in changes:
+            bounds.look_later(board=board.pk)
         _note_board(board, "board.edited", actor)
     return board
 
@@ -198,20 +209,24 @@ def create(
 def follow_up(attempt_id: UUID, **fields: Any) -> Card:
     """Return a new backlog card for the goal of the attempt's card. Fenced.
 
-    Raises BudgetExceeded when the attempt has made as many as the board allows.
+    Raises BudgetExceeded when the attempt has made as many as the board allows, or all attempts
+    together as many as a budget of the card, its goal or the board.
     """
     parents: Sequence[Card] = fields.get("depends_on") or ()
     with transition():
         if parents:
             _lock_board(parents[0].board_id)
             _lock_cards({p.pk for p in parents})
-        held = leases.hold(attempt_id, add={"follow_ups": 1})
+        held = leases.hold(attempt_id, add={"follow_ups": 1}, ask_bounded=True)
         parent = Card.objects.select_related("board", "goal").get(pk=held.card_id)
         allowed = parent.board.defaults.get("follow_ups", FOLLOW_UPS_PER_ATTEMPT)
         if held.follow_ups > allowed:
             raise BudgetExceeded(
                 f"This attempt has proposed its {allowed} cards; finish, or ask a person for more."
             )
+        if held.bounded:
+            _lock_board(parent.board_id)  # or two attempts would both propose the last one
+            bounds.check_follow_up(parent.pk)
         return create(parent.board, held.actor, goal=parent.goal, **fields)
 
 
@@ -253,6 +268,8 @@ def edit(
         if "title" in changes:
             told["title"] = card.title[:200]
         leases.note(card, "card.edited", actor, changed=[*names, *_extra(changes)], **told)
+        if {"budgets", "goal"} & set(names):
+            bounds.look_later(card=card.pk)
         nudge_if_claimable(card)
     return card
 
@@ -294,7 +311,7 @@ def move(
         column = ranks.lock(column_id)
         rank = ranks.beside(column, card, before=before, after=after)
         leases.enter(card, column, state, rank, dependents)
-        leases.settle_race(card, actor)
+        leases.settle_race(card, actor, ended=revoked)
         leases.note(
             card,
             "card.moved",
@@ -318,6 +335,7 @@ def cancel(card_id: UUID, actor: str) -> Card:
         revoked = leases.revoke(card, reason=f"cancelled by {actor}")
         card.paused = False
         leases.place(card, State.CANCELLED)
+        bounds.charge(revoked)
         leases.note(card, "card.cancelled", actor, revoked=revoked.number if revoked else None)
     return card
 
@@ -510,6 +528,8 @@ def why_waiting(card: Card, now: datetime | None = None) -> tuple[str, str]:
     now = now or timezone.now()
     if card.paused:
         return "paused", "Paused by a person; resume it to let a worker have it."
+    if card.overspent:
+        return "paused", f"{card.overspent} Raise the budget to let it go on."
     if card.unmet_dependencies:
         many = "cards" if card.unmet_dependencies > 1 else "card"
         return "dependency", f"Waits for {card.unmet_dependencies} other {many} to be completed."

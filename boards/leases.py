@@ -9,7 +9,8 @@
 Rules that keep every path safe:
 
 * A change to a card locks the Card row first and then those of the cards that wait for it,
-  writes its Attempt, then the Column whose ranks it needs, the board's event counter last.
+  writes its Attempt, then the Column whose ranks it needs, then the sums of what was spent, the
+  board's event counter last.
   What changes dependencies locks the board before all, and parents before their children.
   Locks are ``no_key``: a plain FOR UPDATE waits on the foreign keys of a checkpoint inserted
   meanwhile, and deadlocks.
@@ -38,7 +39,7 @@ from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from boards import dispatch, ranks
+from boards import bounds, dispatch, ranks
 from boards.models import (
     Attempt,
     AttemptQuerySet,
@@ -62,6 +63,9 @@ BACKOFF_BASE_SECONDS = 5
 BACKOFF_MAX_SECONDS = 600
 #: How many lapsed attempts a claim ends before it looks for a card.
 CLAIM_EXPIRES = 8
+#: How many cards, goals and boards a claim finds to be over budget before it gives up.
+CLAIM_LOOKS = 20
+_FIELD_OF = {"card": "pk", "goal": "goal_id", "board": "board_id"}
 
 Status = Attempt.Status
 State = Card.State
@@ -116,6 +120,8 @@ class Hold:
     checkpoint_number: int
     follow_ups: int
     started_at: datetime
+    #: Whether the card, its goal or its board has a budget; known where it was asked for.
+    bounded: bool = False
 
     @property
     def actor(self) -> str:
@@ -126,6 +132,19 @@ _HOLD_FIELDS = (
     "id, board_id, card_id, token_id, worker, number, line, lease_seconds,"
     " lease_expires_at, step_number, checkpoint_number, follow_ups, started_at"
 )
+#: Read by the statement that renews the lease, so that work without budgets pays for no other.
+_BOUNDED = """, (
+    SELECT c.budgets <> {nothing} OR b.budgets <> {nothing}
+        OR COALESCE(g.budgets <> {nothing}, {no})
+    FROM boards_card c
+    JOIN boards_board b ON b.id = c.board_id
+    LEFT JOIN goals_goal g ON g.id = c.goal_id
+    WHERE c.id = boards_attempt.card_id
+)"""
+_IS_BOUNDED = {
+    "postgresql": _BOUNDED.format(nothing="'{}'::jsonb", no="false"),
+    "sqlite": _BOUNDED.format(nothing="'{}'", no="0"),
+}
 _EXPIRES = {
     "postgresql": "%(now)s::timestamptz + lease_seconds * interval '1 second'",
     "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', %(now)s, '+' || lease_seconds || ' seconds')",
@@ -141,11 +160,12 @@ def hold(
     add: Mapping[str, int] | None = None,
     usage: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
+    ask_bounded: bool = False,
 ) -> Hold:
     """Renew the lease and return it, raising counters and adding usage in the same statement.
 
-    Raises LeaseLost when the attempt is over. Must run inside the transaction of the write
-    that it fences.
+    With ``ask_bounded`` it says whether the work has a budget. Raises LeaseLost when the attempt
+    is over. Must run inside the transaction of the write that it fences.
     """
     vendor = "postgresql" if connection.vendor == "postgresql" else "sqlite"
     now = timezone.now()
@@ -171,6 +191,8 @@ def hold(
         f"UPDATE boards_attempt SET {', '.join(sets)}"  # noqa: S608 — names from the tuples above
         f" WHERE id = %(id)s AND status = 'running' RETURNING {_HOLD_FIELDS}"
     )
+    if ask_bounded:
+        sql += _IS_BOUNDED[vendor]
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         rows = cursor.fetchall()
@@ -188,7 +210,7 @@ def _as_hold(row: Sequence[Any]) -> Hold:
         at = values[n]
         at = datetime.fromisoformat(at) if isinstance(at, str) else at
         values[n] = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return Hold(*values)
+    return Hold(*values[:13], *map(bool, values[13:]))
 
 
 # ── claiming ─────────────────────────────────────────────────────────────────────────────
@@ -243,17 +265,34 @@ def _next(
     waiting = workable(scope.ready(now), capabilities)
     if full:
         waiting = waiting.exclude(column_id__in=full)
-    card = _locked(waiting.in_claim_order(), skip=True).first()
-    return card or _pulled(scope, boards, capabilities, now)
+    return _affordable(waiting) or _pulled(scope, boards, capabilities, now)
+
+
+def _affordable(cards: CardQuerySet) -> Card | None:
+    """Return the best of the cards, locked, whose budgets allow another attempt.
+
+    Whoever is found to be over one is signed as such afterwards; the next claim passes it over
+    without a look.
+    """
+    for _ in range(CLAIM_LOOKS):
+        card = _locked(cards.in_claim_order(), skip=True).first()
+        over = bounds.used_up(card.pk) if card else None
+        if card is None or over is None:
+            return card
+        bounds.look_later(card=card.pk)
+        cards = cards.exclude(**{_FIELD_OF[over.kind]: over.owner_id})
+    return None
 
 
 def workable(cards: CardQuerySet, capabilities: Collection[str]) -> CardQuerySet:
-    """Narrow to cards of active goals that the capabilities suffice for.
+    """Narrow to cards that the capabilities suffice for, of active goals, within every budget.
 
-    The goal is a subquery, not a join: the claim reads one table in index order.
+    Goal and board are subqueries, not joins: the claim reads one table in index order.
     """
-    inactive = Goal.objects.exclude(status=Goal.Status.ACTIVE).values("pk")
-    return cards.filter(Q(goal=None) | ~Q(goal_id__in=inactive)).within(capabilities)
+    resting = Goal.objects.exclude(status=Goal.Status.ACTIVE, over="").values("pk")
+    spent = Board.objects.exclude(over="").values("pk")
+    within = cards.filter(Q(goal=None) | ~Q(goal_id__in=resting), over="")
+    return within.exclude(board_id__in=spent).within(capabilities)
 
 
 def _full_columns(boards: frozenset[UUID] | None) -> list[UUID]:
@@ -299,7 +338,7 @@ def _pulled(
         if column is None:
             continue
         backlog = workable(pullable(scope.filter(board=board), now), capabilities)
-        card = _locked(backlog.in_claim_order(), skip=True).first()
+        card = _affordable(backlog)
         if card is not None:
             enter(card, column, State.WAITING, ranks.bottom(column))
             return card
@@ -360,6 +399,9 @@ def why_not_claimable(card: Card, now: datetime) -> str | None:
         return f"it backs off for another {seconds} s after a failure"
     if card.goal is not None and card.goal.status != Goal.Status.ACTIVE:
         return f"its goal is {card.goal.status}"
+    over = bounds.used_up(card.pk)
+    if over is not None:
+        return f"{over.why} Raise the budget first"
     return None
 
 
@@ -450,8 +492,9 @@ def heartbeat(
     """
     notes = {"note": note, "percent": percent, "messages_seen": seen_message}
     with transition():
-        held = hold(attempt_id, notes=notes)
+        held = hold(attempt_id, notes=notes, ask_bounded=True)
         card = Card.objects.only("paused", "goal_id").get(pk=held.card_id)
+        over = held.bounded and bounds.stops(held.card_id)
         seen = Attempt.objects.values_list("messages_seen", flat=True).get(pk=attempt_id)
         messages = list(
             Message.objects.filter(card_id=held.card_id, id__gt=seen)
@@ -459,7 +502,8 @@ def heartbeat(
             .order_by("id")[:MAX_MESSAGES_PER_BEAT]
         )
         notices = memory.amendments_since(card.goal_id, held.started_at) if card.goal_id else []
-    return Beat(held, "pause" if card.paused else "continue", messages, notices)
+    directive = "pause" if card.paused or over else "continue"
+    return Beat(held, directive, messages, notices)
 
 
 def describe(attempt_id: UUID, approach: str, differs: str = "") -> list[dict[str, Any]]:
@@ -526,7 +570,7 @@ def complete(
         card.failures = 0
         card.blocked_reason = ""
         place(card, State.REVIEW if card.review_required else State.COMPLETED)
-        settle_race(card, attempt.actor)
+        settle_race(card, attempt.actor, ended=attempt)
         note(
             card,
             "card.submitted" if card.review_required else "card.completed",
@@ -562,6 +606,7 @@ def fail(attempt_id: UUID, error: str, *, lesson: str = "", retryable: bool = Tr
                 else f"All {card.max_attempts} attempts failed, the last with: {error}"
             )[:2000]
             place(card, State.BLOCKED)
+        bounds.charge(attempt)
         note(
             card,
             "attempt.failed",
@@ -601,6 +646,7 @@ def block(
                 options=list(options),
                 attempt=attempt,
             )
+        bounds.charge(attempt)
         note(
             card,
             "card.blocked",
@@ -636,6 +682,7 @@ def release(
         if retry_after_seconds:
             card.not_before = timezone.now() + timedelta(seconds=retry_after_seconds)
         place(card, State.WAITING)
+        bounds.charge(attempt)
         note(
             card,
             "attempt.released",
@@ -693,6 +740,7 @@ def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
             place(card, State.BLOCKED)
         else:
             place(card, State.WAITING)
+        bounds.charge(attempt)
         note(card, "attempt.expired", actor, attempt=attempt.number, worker=attempt.worker)
         if card.state == State.WAITING:
             dispatch.nudge(card)
@@ -700,7 +748,10 @@ def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
 
 
 def revoke(card: Card, *, reason: str) -> Attempt | None:
-    """End the live attempt of a locked card because a person decided so; None if there is none."""
+    """End the live attempt of a locked card because a person decided so; None if there is none.
+
+    The caller adds it up with ``bounds.charge``, once it has placed the card.
+    """
     attempt = card.attempts.filter(status=Status.RUNNING).first()
     if attempt is None:
         return None
@@ -749,13 +800,15 @@ def lock_race(card_id: UUID) -> None:
     list(rows.values_list("pk", flat=True))
 
 
-def settle_race(winner: Card, actor: str) -> None:
+def settle_race(winner: Card, actor: str, *, ended: Attempt | None = None) -> None:
     """Cancel the rivals of a locked card that has been completed. Their history stays.
 
-    The callers have locked the race. A card that ran no race, or is not completed yet, costs
-    nothing.
+    The callers have locked the race and placed the winner. What its attempt ``ended`` with is
+    added up here, together with its rivals'. A card that ran no race, or is not completed yet,
+    costs nothing else.
     """
     if winner.race is None or winner.state != State.COMPLETED:
+        bounds.charge(ended)
         return
     rivals = Card.objects.select_related("column").filter(race=winner.race).exclude(pk=winner.pk)
     over = []
@@ -764,6 +817,7 @@ def settle_race(winner: Card, actor: str) -> None:
         rival.paused = False
         place(rival, State.CANCELLED)
         over.append((rival, revoked))
+    bounds.charge(ended, *(revoked for _, revoked in over))
     for rival, revoked in over:
         note(
             rival,

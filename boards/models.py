@@ -41,6 +41,8 @@ class Board(models.Model):
     allow_commands = models.BooleanField(default=False)
     enforce_dead_ends = models.BooleanField(default=False)
     defaults = models.JSONField(default=dict, blank=True)
+    budgets = models.JSONField(default=dict, blank=True)
+    over = models.CharField(max_length=300, blank=True, editable=False)  # see boards.bounds
     last_card_number = models.PositiveIntegerField(default=0, editable=False)
     version = models.PositiveIntegerField(default=1)
     archived_at = models.DateTimeField(null=True, blank=True)
@@ -183,6 +185,8 @@ class Card(models.Model):
     review_required = models.BooleanField(default=False)
     due_at = models.DateTimeField(null=True, blank=True)
     budgets = models.JSONField(default=dict, blank=True)
+    #: Which of its budgets is used up, in words; see ``boards.bounds``.
+    over = models.CharField(max_length=300, blank=True, editable=False)
 
     depends_on: models.ManyToManyField[Card, Dependency] = models.ManyToManyField(
         "self", through="Dependency", symmetrical=False, related_name="dependents"
@@ -264,6 +268,7 @@ class Card(models.Model):
                 name="card_pull_order",
             ),
             models.Index(fields=["board", "state"], name="card_of_state"),
+            models.Index(fields=["board"], condition=~Q(over=""), name="card_over_budget"),
         ]
 
     def __str__(self) -> str:
@@ -273,6 +278,16 @@ class Card(models.Model):
     def needs_built_in_worker(self) -> bool:
         """True when the card brings a workflow that built-in workers can carry out."""
         return bool(self.workflow)
+
+    @property
+    def overspent(self) -> str:
+        """Which budget of the card, its goal or its board is used up, in words; empty if none.
+
+        Goal and board are asked only where they are loaded: it costs no statement.
+        """
+        loaded = self._state.fields_cache
+        owners = (self, loaded.get("goal"), loaded.get("board"))
+        return next((str(owner.over) for owner in owners if owner and owner.over), "")
 
 
 class Dependency(models.Model):
@@ -413,6 +428,29 @@ class Attempt(models.Model):
     def actor(self) -> str:
         """How the log names whoever writes under this attempt."""
         return f"worker:{self.worker}"
+
+
+class Spending(models.Model):
+    """What the attempts that are over have used up, summed for a card, a goal or a board.
+
+    ``owner_id`` is a plain id: what a goal has cost stays known when a card of it is deleted.
+    Live attempts are not in it; ``boards.bounds`` adds them.
+    """
+
+    owner_id = models.UUIDField(primary_key=True)
+    board_id = models.UUIDField()
+    cost_usd = models.DecimalField(max_digits=18, decimal_places=6, default=0)
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    seconds = models.FloatField(default=0)
+    attempts = models.PositiveIntegerField(default=0)
+    follow_ups = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "spending"
+
+    def __str__(self) -> str:
+        return f"{self.attempts} attempts, {self.cost_usd} USD"
 
 
 class Message(models.Model):

@@ -14,6 +14,8 @@ _WORDS = {
     "attempt.failed": "failed in attempt {attempt}: {error}",
     "attempt.released": "handed it over after attempt {attempt}: {summary}",
     "attempt.salvaged": "kept what attempt {attempt} still held: {summary}",
+    "budget.exhausted": "stopped it: {said}",
+    "budget.restored": "let it go on: {said}",
     "card.archived": "archived it",
     "card.answered": "answered a question",
     "card.approved": "approved it",

@@ -10,11 +10,13 @@ from django.shortcuts import render
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
 
-from boards import lookup, members, setup
+from boards import allowances, lookup, members, setup
 from boards.models import Board, Column
 from boards.views import for_people, frame, principal
+from goals.models import Goal
 from kernel.access import Role
 
+GOALS_SHOWN = 50
 KIND_WORDS = dict(Column.Kind.choices)
 
 
@@ -44,6 +46,9 @@ def settings(request: HttpRequest, key: str) -> HttpResponse:
         "kinds": KIND_WORDS.items(),
         "defaults": {"max_attempts": 3, "lease_seconds": 60} | board.defaults,
     }
+    goals = Goal.objects.filter(board_id=board.pk, status=Goal.Status.ACTIVE).order_by("title")
+    shown["spending"] = allowances.of_board(board)
+    shown["goals"] = [(goal, allowances.of_goal(goal)) for goal in goals[:GOALS_SHOWN]]
     if may_operate:
         shown["members"] = members.people_of(board.pk).order_by("user__username")
         shown["tokens"] = members.tokens_of(board.pk).order_by("-token__created_at")

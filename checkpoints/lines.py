@@ -20,7 +20,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import F, Max, UUIDField, Value
 
-from boards import cards, leases
+from boards import bounds, cards, leases
 from boards.models import Attempt, Card, Column, Message
 from checkpoints import differences, recovery
 from checkpoints.models import Checkpoint, Line, Step, StepQuerySet
@@ -65,6 +65,7 @@ def rewind(card_id: UUID, number: int, actor: str) -> Card:
         card.blocked_reason = ""
         if card.state != State.BACKLOG:
             leases.place(card, State.WAITING)
+        bounds.charge(revoked)
         leases.note(
             card,
             "card.rewound",

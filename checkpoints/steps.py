@@ -21,7 +21,7 @@ from uuid import UUID
 from django.db.models import F
 from django.utils import timezone
 
-from boards import leases
+from boards import bounds, leases
 from boards.models import Attempt
 from checkpoints import recovery
 from checkpoints.models import Checkpoint, Step
@@ -67,15 +67,16 @@ def begin(
 
     With ``depends_on_input`` a recorded result counts only for the same ``input``; another
     input is a StepConflict, unless the step failed or is in doubt and is tried again anyway.
-    Raises LeaseLost.
+    Raises LeaseLost, and BudgetExceeded where a budget is used up: nothing is begun then.
     """
     check_key(key)
     digest = sha256(canonical(input)) if input is not None else ""
     add = {"step_number": 1}
     with transition():
-        held = leases.hold(attempt_id, add=add)
+        held = leases.hold(attempt_id, add=add, ask_bounded=True)
         fresh = _insert(held, key, title=title, kind=kind, input=input, input_sha256=digest)
         if fresh is not None:
+            _check_bounds(held)
             _note(held, "step.started", fresh)
             return Begun(fresh, False, held.lease_seconds)
         step = Step.objects.on_line(held.card_id, held.line).get(key=key)
@@ -84,6 +85,7 @@ def begin(
                 _check_input(step, digest)
             _take_back(held, add)
             return Begun(step, step.status != Status.STARTED, held.lease_seconds)
+        _check_bounds(held)
         again = _supersede(held, step, title=title, kind=kind, input=input, input_sha256=digest)
         _note(held, "step.started", again)
         return Begun(again, False, held.lease_seconds)
@@ -109,7 +111,7 @@ def finish(
     digest = sha256(canonical([status, result, error]))
     add = _counted(status, checkpoint)
     with transition():
-        held = leases.hold(attempt_id, add=add, usage=spent, notes=recovery.facts(checkpoint))
+        held = _hold(attempt_id, add, spent, checkpoint)
         step = Step.objects.on_line(held.card_id, held.line).filter(key=key).first()
         if step is None:
             raise NotFound(f"Step {key} was not begun; begin it first.")
@@ -146,6 +148,8 @@ def record(
     """Begin and finish a step at once: one transaction, three statements on the common path.
 
     ``seconds`` is how long it took; it is on record as having begun that long ago.
+    Where a budget was used up before, it raises BudgetExceeded; what the step itself used up is
+    kept.
     """
     check_key(key)
     spent = _usage(usage)
@@ -161,9 +165,11 @@ def record(
     }
     add = {"step_number": 1, **_counted(status, checkpoint)}
     with transition():
-        held = leases.hold(attempt_id, add=add, usage=spent, notes=recovery.facts(checkpoint))
+        held = _hold(attempt_id, add, spent, checkpoint)
         step = _insert(held, key, **asked, **outcome)
-        if step is None:
+        if step is not None:
+            _check_bounds(held, spent)
+        else:
             step = Step.objects.on_line(held.card_id, held.line).get(key=key)
             if depends_on_input and _counts(step, attempt_id):
                 _check_input(step, input_sha256)
@@ -177,6 +183,7 @@ def record(
                 Step.objects.filter(pk=step.pk).update(**outcome)
                 step.refresh_from_db()
             else:
+                _check_bounds(held, spent)
                 step = _supersede(held, step, **asked, **outcome)
         saved = recovery.insert(held, checkpoint, after_step=step.number) if checkpoint else None
         _note(held, f"step.{status}", step, saved)
@@ -214,6 +221,26 @@ def check_key(key: str) -> None:
         raise Invalid.field(
             "key", "must be 1 to 200 of the characters A-Z a-z 0-9 . _ : @ / and -."
         )
+
+
+def _hold(
+    attempt_id: UUID,
+    add: Mapping[str, int],
+    spent: Mapping[str, Any],
+    checkpoint: Mapping[str, Any] | None,
+) -> leases.Hold:
+    """Fence a step's end; where it has a budget, have it looked at afterwards."""
+    notes = recovery.facts(checkpoint)
+    held = leases.hold(attempt_id, add=add, usage=spent, notes=notes, ask_bounded=True)
+    if held.bounded:
+        bounds.look_later(card=held.card_id)
+    return held
+
+
+def _check_bounds(held: leases.Hold, spent: Mapping[str, Any] | None = None) -> None:
+    """Pass if the step may be done. Raises BudgetExceeded."""
+    if held.bounded:
+        bounds.check_step(held.card_id, spent)
 
 
 def _insert(held: leases.Hold, key: str, **fields: Any) -> Step | None:

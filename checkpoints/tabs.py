@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Q
-from django.utils import timezone
 
 from boards.members import people_of
 from boards.models import Attempt, Card, Message
-from boards.notices.raising import limits_of, spent
 from checkpoints import briefing
 from goals.models import Decision, Discovery
 from kernel.limits import whole_number
@@ -151,19 +149,3 @@ def _pinned(card: Card) -> list[dict[str, Any]]:
         for d in still_open.order_by("-at")[:SHOWN]
     ]
     return kept
-
-
-def budget(card: Card) -> list[dict[str, Any]]:
-    """Return the card's own bounds with what its attempts have used of them."""
-    limits = limits_of(card.budgets)
-    used = spent(Q(card=card), timezone.now()) if limits else {}
-    return [
-        {
-            "name": name.replace("_", " "),
-            "used": f"{used[name]:.2f}".rstrip("0").rstrip("."),
-            "most": f"{limit:.2f}".rstrip("0").rstrip("."),
-            "percent": min(100, int(used[name] * 100 / limit)) if limit else 100,
-            "over": used[name] > limit,
-        }
-        for name, limit in limits.items()
-    ]

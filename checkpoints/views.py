@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from boards import cards, lookup, markup
+from boards import allowances, cards, lookup, markup
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import for_people, frame, may_write, principal
@@ -54,7 +54,7 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
         "tab": tab,
         "cursor": cursor,
         "may_operate": principal(request).role_on(found.board_id) == Role.OPERATOR,
-        "budget": tabs.budget(found),
+        "budgets": allowances.of_card(found),
         "attempts": attempts,
         "drawing": selectors.lineage(found, attempts),
         "tabs": _tabs(found, attempts),

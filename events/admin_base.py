@@ -136,6 +136,21 @@ class EditForm(RefusableForm):
         return {name: self.cleaned_data[name] for name in names}
 
 
+class ObjectField(forms.JSONField):
+    """A JSON object, laid out in JSON; nothing counts as an empty one."""
+
+    empty_values = [None, ""]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"required": False, **kwargs})
+
+    def to_python(self, value: Any) -> Any:
+        found = super().to_python(value)
+        if not isinstance(found, dict | None):
+            raise forms.ValidationError('Enter a JSON object such as {"cost_usd": 5}.')
+        return found or {}
+
+
 class OnBoard(Page):
     """Base of pages whose rows name their board by plain id: goals and events know no boards.
 

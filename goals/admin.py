@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from events.admin_base import (
     ByTransition,
     EditForm,
+    ObjectField,
     OnBoard,
     ViewOnly,
     actor_of,
@@ -23,9 +24,11 @@ from goals.models import Amendment, Criterion, Decision, Discovery, Evidence, Go
 
 
 class GoalForm(EditForm):
+    budgets = ObjectField()
+
     class Meta:
         model = Goal
-        fields = ("title", "intent", "status")
+        fields = ("title", "intent", "status", "budgets")
 
 
 class CriteriaInline(admin.TabularInline):
@@ -56,14 +59,14 @@ class GoalAdmin(ByTransition, OnBoard):
         "on_board",
         "parent",
         "constraints_laid_out",
-        "budgets_laid_out",
+        "over",
         "version",
         "created_by",
         "created_at",
         "updated_at",
         "history",
     )
-    fields = ("title", "intent", "status", *readonly_fields, "seen_version")
+    fields = ("title", "intent", "status", "budgets", *readonly_fields, "seen_version")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         standing = Q(criteria__retired_at=None)
@@ -95,10 +98,6 @@ class GoalAdmin(ByTransition, OnBoard):
     @admin.display(description="constraints")
     def constraints_laid_out(self, goal: Goal) -> str:
         return pretty(goal.constraints)
-
-    @admin.display(description="budgets")
-    def budgets_laid_out(self, goal: Goal) -> str:
-        return pretty(goal.budgets)
 
     @admin.display(description="see also")
     def history(self, goal: Goal) -> str:

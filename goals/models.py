@@ -35,6 +35,7 @@ class Goal(models.Model):
     constraints = models.JSONField(default=list, blank=True)
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
     budgets = models.JSONField(default=dict, blank=True)
+    over = models.CharField(max_length=300, blank=True, editable=False)  # see boards.bounds
     version = models.PositiveIntegerField(default=1)
     created_by = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

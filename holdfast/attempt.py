@@ -5,6 +5,7 @@
         leaving without any of them ──> released, to be claimed again half a minute later
         an exception ──> failed, with what went wrong; retried as the card's policy says
         interrupted, paused, asked to stop ──> released, claimable at once
+        a budget is used up ──> released, claimable once somebody has raised it
         LeaseLost ──> nothing more is said to the server
 
 ``LeaseLost`` is raised by the first call after the lease is known to be gone, whoever noticed,
@@ -22,7 +23,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from holdfast import protocol, steps
-from holdfast.errors import Error, Handover, LeaseLost, Unreachable
+from holdfast.errors import Error, Handover, LeaseLost, Refused, Unreachable
 from holdfast.heartbeat import Heartbeat
 from holdfast.protocol import JSON, Talk, logger
 from holdfast.steps import AsyncStep, Step
@@ -356,6 +357,9 @@ class Held(ABC, Generic[Given]):
             return
         elif isinstance(error, Handover):
             body = {"summary": str(error), "reason": error.reason}
+        elif isinstance(error, Refused) and error.code == "budget_exceeded":
+            # No failure: the card waits until somebody raises the budget.
+            body = {"summary": error.detail, "reason": "budget"}
         elif not isinstance(error, Exception):
             body = {"summary": f"The worker was interrupted ({type(error).__name__})."}
             patience = LEAVING_PATIENCE_SECONDS

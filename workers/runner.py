@@ -33,7 +33,7 @@ from checkpoints.models import Step as StepRow
 from checkpoints.snapshots import Snapshot, store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
 from goals.models import Criterion
-from kernel.errors import Invalid, LeaseLost
+from kernel.errors import BudgetExceeded, Invalid, LeaseLost
 from workers import executors, junit, products
 from workers.assignments import GRACE_SECONDS, Assignment, Desk
 from workers.executors.contract import Ask, Ending, HandOver
@@ -129,6 +129,8 @@ class _Slice:
             return self._fail(failed.error, failed.lesson)
         except HandOver as over:
             return self._release(over)
+        except BudgetExceeded as spent:
+            return self._release(HandOver("budget", spent.detail))
         except Ask as asking:
             return self._block(asking.question, asking.question, asking.options)
         finally:
@@ -276,8 +278,7 @@ class _Slice:
     def _others_wait(self) -> bool:
         now = timezone.now()
         return (
-            Card.objects.ready(now)
-            .within(executors.capabilities())
+            leases.workable(Card.objects.ready(now), executors.capabilities())
             .filter(
                 workflow__isnull=False,
                 board__allow_commands=True,

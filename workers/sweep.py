@@ -15,7 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from boards import dispatch, leases
+from boards import bounds, dispatch, leases
 from boards.models import Board, Card
 from boards.notices import delivering, raising
 from checkpoints import artifacts
@@ -56,6 +56,7 @@ class Sweep:
             registry.forget_built_in(FORGET_WORKERS_AFTER)
         if time.monotonic() - self.beaten_at > BEAT_EVERY_SECONDS:
             pulses.beat("sweep")
+            bounds.tick()
             self.beaten_at = time.monotonic()
         settling = time.monotonic() - self.settled_at > SETTLE_EVERY_SECONDS
         raising.tick(settling=settling)
@@ -74,24 +75,11 @@ def nudge_waiting() -> int:
     # its cluster was killed. Only the others will still make a worker look.
     if not settings.DISPATCH or OrmQ.objects.filter(lock__lte=now).exists():
         return 0
-    waiting = (
-        Card.objects.ready(now)
-        .within(executors.capabilities())
-        .filter(
-            workflow__isnull=False,
-            updated_at__lt=now - timedelta(seconds=NUDGE_AFTER_SECONDS),
-            board__allow_commands=True,
-        )
-    )
-    pulled = Card.objects.within(executors.capabilities()).filter(
-        state=Card.State.BACKLOG,
-        workflow__isnull=False,
-        paused=False,
-        unmet_dependencies=0,
-        archived_at=None,
-        board__pull=Board.Pull.AUTO,
-        board__allow_commands=True,
-    )
+    ours = Card.objects.filter(workflow__isnull=False, board__allow_commands=True)
+    ours = leases.workable(ours, executors.capabilities())
+    unnoticed = now - timedelta(seconds=NUDGE_AFTER_SECONDS)
+    waiting = ours.ready(now).filter(updated_at__lt=unnoticed)
+    pulled = leases.pullable(ours, now).filter(board__pull=Board.Pull.AUTO)
     nudged = 0
     for cards in (waiting, pulled):
         for card in cards.in_claim_order()[:NUDGES_PER_PASS]:

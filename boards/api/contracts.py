@@ -42,6 +42,7 @@ class BoardEdit(Body):
     allow_commands = serializers.BooleanField(required=False)
     enforce_dead_ends = serializers.BooleanField(required=False)
     defaults = DefaultsIn(required=False)
+    budgets = JSONObject(4096)
     columns = ColumnIn(many=True, required=False, max_length=50)
     archived = serializers.BooleanField(required=False)
 
@@ -134,6 +135,8 @@ class BoardOut(serializers.Serializer[Board]):
     allow_commands = serializers.BooleanField()
     enforce_dead_ends = serializers.BooleanField()
     defaults = serializers.JSONField()
+    budgets = serializers.JSONField()
+    over_budget = serializers.CharField(source="over")
     archived_at = serializers.DateTimeField(allow_null=True)
     columns = serializers.SerializerMethodField()
     version = serializers.IntegerField()
@@ -209,6 +212,7 @@ class CardOut(serializers.Serializer[Card]):
     max_attempts = serializers.IntegerField()
     review_required = serializers.BooleanField()
     budgets = serializers.JSONField()
+    over_budget = serializers.CharField(source="overspent")
     due_at = serializers.DateTimeField(allow_null=True)
     not_before_at = serializers.DateTimeField(source="not_before", allow_null=True)
     fence = serializers.IntegerField()
@@ -291,4 +295,7 @@ def card_out(card: Card) -> dict[str, Any]:
 
 def loaded() -> Any:
     """Return all cards with what ``CardOut`` reads loaded."""
-    return Card.objects.select_related("column").prefetch_related("dependencies__depends_on")
+    above = Card.objects.select_related("column", "goal", "board")
+    return above.defer("goal__intent", "goal__constraints").prefetch_related(
+        "dependencies__depends_on"
+    )

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from boards import lookup
+from boards import bounds, lookup
 from boards.api.views import IF_MATCH, LIST
 from events.endpoint import Endpoint, listed, page
 from events.receipts import Answer
@@ -78,6 +78,8 @@ class GoalView(Endpoint):
 
         def effect() -> Answer:
             edited = memory.edit(found.pk, self.principal.actor, changes, expected_version=version)
+            if {"budgets", "status"} & changes.keys():
+                bounds.look_later(goal=found.pk)
             return Answer(200, c.goal_out(edited))
 
         return self.answer(effect, current=lambda: c.goal_out(found))

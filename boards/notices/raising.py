@@ -16,22 +16,20 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
-from django.db.models import DurationField, ExpressionWrapper, F, OuterRef, Q, Subquery, Sum
+from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from boards import selectors
+from boards import bounds, selectors
 from boards.models import Attempt, Board, Card, Message
 from boards.notices import rules
 from boards.notices.models import Letter, Notice, NoticeCursor
 from boards.notices.rules import Reader
 from events import log, webhooks
 from events.models import Event
-from goals.models import Goal
 from kernel.sql import insert_or_skip
 from kernel.tx import transition
 
@@ -44,16 +42,6 @@ BUDGET_SECONDS = 1.0
 #: A board older than this that was never looked at starts at its newest event.
 NEW_BOARD = timedelta(days=1)
 MAX_TEXT = 500
-#: What may be bounded on a card or goal, by the names that people give it.
-BUDGETS = {
-    "cost_usd": "cost_usd",
-    "usd": "cost_usd",
-    "tokens": "tokens",
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "minutes": "minutes",
-    "attempts": "attempts",
-}
 _MENTION = re.compile(r"(?<![\w@./])@([\w.+-]{1,150})")
 
 
@@ -261,7 +249,9 @@ def _stalls() -> int:
             boards[attempt.board_id] = attempt.board
     timed = Attempt.objects.live().select_related("card", "board")
     timed = timed.filter(
-        Q(card__budgets__has_key="minutes") | Q(card__goal__budgets__has_key="minutes")
+        Q(card__budgets__has_key="minutes")
+        | Q(card__goal__budgets__has_key="minutes")
+        | Q(board__budgets__has_key="minutes")
     )
     clocked = list(timed.filter(card__archived_at=None))
     for fact in over_budget([a.card for a in clocked]):
@@ -304,79 +294,25 @@ def _untold(board_id: UUID, facts: Sequence[Fact]) -> list[Fact]:
 
 
 def over_budget(cards: Collection[Card]) -> Iterable[Fact]:
-    """Yield what the attempts at the cards, or at all cards of their goals, have overspent."""
-    ids = {c.goal_id for c in cards if c.goal_id}
-    goals = {g.pk: g for g in Goal.objects.filter(pk__in=ids).exclude(budgets={})} if ids else {}
+    """Yield which budgets of the cards, of their goals and boards are used up."""
     now = timezone.now()
-    for card in cards:
-        owners: list[tuple[Card | Goal, Q, str]] = []
-        if card.state not in (Card.State.COMPLETED, Card.State.CANCELLED):
-            owners.append((card, Q(card=card), card.key))
-        goal = goals.get(card.goal_id) if card.goal_id else None
-        if goal is not None and goal.status == Goal.Status.ACTIVE:
-            owners.append((goal, Q(card__goal=goal), goal.title))
-        for owner, whose, what in owners:
-            limits = limits_of(owner.budgets)
-            used = spent(whose, now) if limits else {}
-            for name, limit in limits.items():
-                if used[name] > limit:
-                    yield Fact(
-                        Kind.BUDGET,
-                        card,
-                        f"{owner.pk}:{name}:{limit.normalize():f}"[:120],
-                        f"{what} has used {_amount(used[name])} of {_amount(limit)} "
-                        f"{_UNITS[name]}.",
-                        "system:budget",
-                        now,
-                    )
-
-
-_UNITS = {
-    "cost_usd": "USD",
-    "tokens": "tokens",
-    "input_tokens": "input tokens",
-    "output_tokens": "output tokens",
-    "minutes": "minutes",
-    "attempts": "attempts",
-}
-
-
-def limits_of(budgets: Any) -> dict[str, Decimal]:
-    """Return the bounds that can be held against a sum; what is no number is left out."""
-    found = {}
-    for name, value in (budgets if isinstance(budgets, dict) else {}).items():
-        kind = BUDGETS.get(str(name))
-        if kind is None or isinstance(value, bool):
-            continue
-        try:
-            limit = Decimal(str(value))
-        except InvalidOperation:
-            continue
-        if limit.is_finite() and limit >= 0:
-            found[kind] = limit
-    return found
-
-
-def spent(whose: Q, now: datetime) -> dict[str, Decimal]:
-    """Return what the attempts have used up, in one statement."""
-    end = Coalesce("finished_at", now)
-    lasted = ExpressionWrapper(end - F("started_at"), output_field=DurationField())
-    row = Attempt.objects.filter(whose).aggregate(
-        Sum("cost_usd"), Sum("input_tokens"), Sum("output_tokens"), lasted=Sum(lasted)
-    )
-    tokens = [Decimal(row[f"{name}_tokens__sum"] or 0) for name in ("input", "output")]
-    return {
-        "cost_usd": Decimal(row["cost_usd__sum"] or 0),
-        "input_tokens": tokens[0],
-        "output_tokens": tokens[1],
-        "tokens": sum(tokens, Decimal(0)),
-        "minutes": Decimal((row["lasted"] or timedelta(0)).total_seconds()) / 60,
-        "attempts": Decimal(Attempt.objects.filter(whose).count()),
-    }
-
-
-def _amount(value: Decimal) -> str:
-    return f"{value.quantize(Decimal('0.01')):f}".rstrip("0").rstrip(".")
+    seen: set[str] = set()
+    for card in bounds.with_budget(cards):
+        done = card.state in (Card.State.COMPLETED, Card.State.CANCELLED)
+        wanting = card.state == Card.State.WAITING
+        for found in bounds.standing(card=card.pk):
+            if done and found.kind == "card":
+                continue
+            # A bound on attempts is reached when another one is wanted.
+            names = (*bounds.OF_STEPS, "attempts") if wanting else bounds.OF_STEPS
+            for name in names:
+                if found.reached((name,)) is None:
+                    continue
+                cause = f"{found.owner_id}:{name}:{found.limits[name].normalize():f}"[:120]
+                if cause not in seen:
+                    seen.add(cause)
+                    text = f"{found.words(name)} Raise the budget to let work go on."
+                    yield Fact(Kind.BUDGET, card, cause, text, "system:budget", now)
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────

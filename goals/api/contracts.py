@@ -123,6 +123,7 @@ class GoalOut(serializers.Serializer[Goal]):
     status = serializers.CharField()
     parent = serializers.UUIDField(source="parent_id", allow_null=True)
     budgets = serializers.JSONField()
+    over_budget = serializers.CharField(source="over")
     amendments = serializers.SerializerMethodField()
     version = serializers.IntegerField()
     created_by = serializers.CharField()

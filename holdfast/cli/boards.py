@@ -8,7 +8,14 @@ import click
 from rich.text import Text
 
 import holdfast
-from holdfast.cli.options import complete_boards, json_option, the_board, the_goal
+from holdfast.cli.options import (
+    bounded,
+    budget_option,
+    complete_boards,
+    json_option,
+    the_board,
+    the_goal,
+)
 from holdfast.cli.places import connect
 from holdfast.cli.printing import (
     ago,
@@ -76,6 +83,29 @@ def add(key: str, name: str, repository: str | None, pull: str | None, as_json: 
         print_json(made)
         return
     say(f"Made the board {made['key']}. `holdfast card add --board {made['key']} TITLE` goes on.")
+
+
+@board.command("edit")
+@click.argument("key", required=False, envvar="HOLDFAST_BOARD", shell_complete=complete_boards)
+@click.option("--name")
+@click.option("--repository", metavar="PATH", help="What built-in workers clone for each card.")
+@click.option("--pull", type=click.Choice(["manual", "auto"]), help="auto: workers take backlog.")
+@budget_option
+@json_option
+def edit(key: str | None, bounds: Any, as_json: bool, **given: str | None) -> None:
+    """Change a board, and what all work on it may use; for operators."""
+    changes: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
+    if not changes and not bounds:
+        raise click.UsageError("Say what to change: --name, --repository, --pull or --budget.")
+    with connect() as client:
+        path = f"/boards/{segment(the_board(client, key))}"
+        if bounds:
+            changes["budgets"] = bounded(bounds, client.get(path)["budgets"])
+        changed = client.patch(path, changes)
+    if as_json:
+        print_json(changed)
+        return
+    say(f"Changed the board {changed['key']}: {changed['name']}")
 
 
 @board.command("show")

@@ -15,6 +15,8 @@ from holdfast.cli.options import (
     PROSE,
     WORKFLOW,
     board_option,
+    bounded,
+    budget_option,
     card_argument,
     json_option,
     the_board,
@@ -61,6 +63,7 @@ def card() -> None:
 @click.option("--max-attempts", type=click.IntRange(min=1))
 @click.option("--review/--no-review", default=None, help="Whether a person must approve.")
 @click.option("--due", metavar="INSTANT")
+@budget_option
 @json_option
 def add(
     title: str, board: str | None, goal: str | None, start: bool, as_json: bool, **more: Any
@@ -81,6 +84,7 @@ def add(
         "max_attempts": more["max_attempts"],
         "review_required": more["review"],
         "due_at": more["due"],
+        "budgets": bounded(more["bounds"]) or None,
     }
     with connect() as client:
         key = the_board(client, board)
@@ -156,6 +160,8 @@ def show_card(card: str, as_json: bool) -> None:
                 ("Card", f"{found['key']}  {found['title']}"),
                 ("State", state(found["state"])),
                 ("Waits", found["why_waiting"]),
+                ("Budget", ", ".join(f"{k} {v}" for k, v in found["budgets"].items())),
+                ("Over it", found["over_budget"]),
                 ("Blocked", found["blocked_reason"]),
                 ("Priority", found["priority"]),
                 ("Labels", ", ".join(found["labels"])),
@@ -228,14 +234,20 @@ def move(card: str, column: str, before: str | None, after: str | None, as_json:
 @click.option("--description", "-d", type=PROSE, help="- reads standard input.")
 @click.option("--priority", type=click.IntRange(0, 4))
 @click.option("--label", "labels", multiple=True, help="Replaces the labels; repeatable.")
+@budget_option
 @json_option
-def edit(card: str, as_json: bool, **given: Any) -> None:
-    """Change what a card says."""
+def edit(card: str, bounds: Any, as_json: bool, **given: Any) -> None:
+    """Change what a card says, and what work on it may use."""
     changes = {k: list(v) if k == "labels" else v for k, v in given.items() if v not in (None, ())}
-    if not changes:
-        raise click.UsageError("Say what to change: --title, --description, --priority, --label.")
+    if not changes and not bounds:
+        raise click.UsageError(
+            "Say what to change: --title, --description, --priority, --label, --budget."
+        )
     with connect() as client:
-        changed = client.patch(f"/cards/{segment(card)}", changes)
+        path = f"/cards/{segment(card)}"
+        if bounds:
+            changes["budgets"] = bounded(bounds, client.get(path)["budgets"])
+        changed = client.patch(path, changes)
     _done(changed, as_json, "Changed {key}: {title}")
 
 

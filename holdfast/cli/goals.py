@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from holdfast.cli.options import PROSE, board_option, json_option, the_board, the_goal
+from holdfast.cli.options import (
+    PROSE,
+    board_option,
+    bounded,
+    budget_option,
+    json_option,
+    the_board,
+    the_goal,
+)
 from holdfast.cli.places import connect
 from holdfast.cli.printing import ago, clean, facts, print_json, say, show, state, table
 
@@ -33,6 +41,7 @@ def goal() -> None:
     help="A criterion and the command that shows it; repeatable.",
 )
 @click.option("--parent", metavar="GOAL", help="The goal that this one is a part of.")
+@budget_option
 @json_option
 def add(
     title: str,
@@ -42,6 +51,7 @@ def add(
     criteria: tuple[str, ...],
     checks: tuple[tuple[str, str], ...],
     parent: str | None,
+    bounds: Any,
     as_json: bool,
 ) -> None:
     """Add a goal to the board."""
@@ -54,6 +64,8 @@ def add(
             body["intent"] = intent
         if constraints:
             body["constraints"] = list(constraints)
+        if bounds:
+            body["budgets"] = bounded(bounds)
         if parent:
             body["parent"] = the_goal(client, None, parent)
         made = client.post("/goals", body)
@@ -106,6 +118,8 @@ def show_goal(goal: str, as_json: bool) -> None:
                 ("Status", state(found["status"])),
                 ("Intent", found["intent"]),
                 ("Constraints", "\n".join(clean(words) for words in constraints)),
+                ("Budget", ", ".join(f"{k} {v}" for k, v in found["budgets"].items())),
+                ("Over it", found["over_budget"]),
                 ("Amended", ago(found["amendments"][-1]["at"]) if found["amendments"] else ""),
             ]
         )
@@ -121,17 +135,18 @@ def show_goal(goal: str, as_json: bool) -> None:
 @click.option("--title")
 @click.option("--intent", type=PROSE, help="Changing it records an amendment.")
 @click.option("--status", type=STATUSES)
+@budget_option
 @json_option
-def edit(
-    goal: str, title: str | None, intent: str | None, status: str | None, as_json: bool
-) -> None:
+def edit(goal: str, bounds: Any, as_json: bool, **given: str | None) -> None:
     """Change GOAL; what it said before stays readable."""
-    given = {"title": title, "intent": intent, "status": status}
-    changes = {name: value for name, value in given.items() if value is not None}
-    if not changes:
-        raise click.UsageError("Say what to change: --title, --intent or --status.")
+    changes: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
+    if not changes and not bounds:
+        raise click.UsageError("Say what to change: --title, --intent, --status or --budget.")
     with connect() as client:
-        changed = client.patch(f"/goals/{the_goal(client, None, goal)}", changes)
+        path = f"/goals/{the_goal(client, None, goal)}"
+        if bounds:
+            changes["budgets"] = bounded(bounds, client.get(path)["budgets"])
+        changed = client.patch(path, changes)
     if as_json:
         print_json(changed)
         return

@@ -73,7 +73,54 @@ class Workflow(click.ParamType[Any]):
             self.fail(f"{value} is neither JSON nor YAML: {error}", param, ctx)
 
 
+class Bound(click.ParamType[tuple[str, str | None]]):
+    """What may be used of something: cost_usd=5; cost_usd= takes the bound away."""
+
+    name = "name=limit"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str | None]:
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]  # converted already
+        name, is_there, limit = value.partition("=")
+        if not is_there or name not in BOUNDS:
+            self.fail(f"{value!r} is none; name one of {', '.join(BOUNDS)}: cost_usd=5.")
+        try:
+            if limit and not float(limit) >= 0:
+                raise ValueError
+        except ValueError:
+            self.fail(f"{limit!r} is no number from 0 on.", param, ctx)
+        return name, limit or None
+
+
+#: What a budget can bound.
+BOUNDS = (
+    "cost_usd",
+    "tokens",
+    "input_tokens",
+    "output_tokens",
+    "minutes",
+    "attempts",
+    "follow_ups",
+)
 PROSE, PLAIN, WORKFLOW = Prose(), Plain(), Workflow()
+
+budget_option = click.option(
+    "--budget",
+    "bounds",
+    multiple=True,
+    type=Bound(),
+    help="What may be used: cost_usd=5, tokens, minutes, attempts, follow_ups; repeatable.",
+)
+
+
+def bounded(
+    bounds: tuple[tuple[str, str | None], ...], now: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the budgets ``now`` with these bounds set, or taken away."""
+    budgets = {**(now or {}), **dict(bounds)}
+    return {name: limit for name, limit in budgets.items() if limit is not None}
 
 
 def _completing(fetch: Callable[[holdfast.Client, str], list[tuple[str, str]]]) -> Any:

@@ -38,6 +38,7 @@ document.addEventListener("htmx:after:swap", () => {
   fresh();
 });
 editing(main, soon);
+main.addEventListener("budget-saved", () => soon());
 reviewing(soon);
 mentions(main);
 // A tab's beginning, not wherever the last one was scrolled to.

@@ -195,7 +195,7 @@ def test_a_budget_is_told_when_the_attempts_together_pass_it(board: Board) -> No
     raising.tick()
     assert kinds_of(bea) == ["budget"]
     notice = Notice.objects.get(user=bea)
-    assert notice.text == f"{card.key} has used 1.2 of 1 USD."
+    assert notice.text == f"{card.key} has used 1.2 of 1 USD. Raise the budget to let work go on."
     assert raising.tick() == 0
     cards.edit(card.pk, "user:ann", {"budgets": {"cost_usd": 5}})
     raising.tick()

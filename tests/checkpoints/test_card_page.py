@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from boards import cards
+from boards import allowances, cards
 from checkpoints import briefing, tabs
 from goals.models import Decision, Discovery
 from tests.factories import claimed, make_card, make_user, now_is
@@ -135,8 +135,9 @@ def test_the_page_says_what_is_used_of_the_cards_budget(person: Client) -> None:
     card = make_card(budgets={"cost_usd": 2, "attempts": 4})
     attempt = claimed(card)
     type(attempt).objects.filter(pk=attempt.pk).update(cost_usd="3")
-    found = {b["name"]: b for b in tabs.budget(card)}
-    assert found["cost usd"]["over"]
-    assert found["cost usd"]["percent"] == 100
-    assert found["attempts"]["percent"] == 25
-    assert "3 of 2 cost usd" in person.get(f"/cards/{card.key}").text
+    (budget,) = allowances.of_card(card)
+    cost, attempts = budget["rows"]
+    assert cost["over"]
+    assert cost["percent"] == 100
+    assert attempts["percent"] == 25
+    assert "3 of 2 US dollars" in person.get(f"/cards/{card.key}").text
