@@ -472,3 +472,69 @@ def test_a_process_that_was_given_a_recorded_id_later_is_left_alone(
 def test_the_mode_says_what_it_does_not_block() -> None:
     assert mode("plain").does_not_block
     assert mode().name in ("namespace", "subreaper", "group")
+
+
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_a_command_is_talked_to_line_by_line(tmp_path: Path, sandbox: str) -> None:
+    ask = "while read -r line; do echo \"got $line\"; done; echo 'no more'"
+    heard: list[str] = []
+
+    def answer(line: Execution, stream: str, text: str) -> None:
+        heard.append(text)
+        if "got one" in text:
+            line.send("two\n")
+        if "got two" in text:
+            line.hang_up(60)
+
+    done = Execution(
+        command(tmp_path, ask, sandbox=sandbox, opening="one\n"), Heard(), on_text=answer
+    ).run()
+    assert (done.exit_code, done.cancelled) == (0, False)
+    assert "".join(heard) == "got one\ngot two\nno more\n"
+
+
+def test_what_does_not_end_when_hung_up_on_is_ended(tmp_path: Path, word: str) -> None:
+    def answer(line: Execution, stream: str, text: str) -> None:
+        line.hang_up(0.1)
+
+    run = f"echo hello; sleep {word}"
+    done = Execution(command(tmp_path, run, opening=""), Heard(), on_text=answer).run()
+    assert done.cancelled
+    assert done.duration_seconds < 30
+
+
+def test_who_listens_is_called_in_silence_too_and_may_end_it(tmp_path: Path, word: str) -> None:
+    class Enough(Exception):
+        pass
+
+    calls: list[str] = []
+
+    def answer(line: Execution, stream: str, text: str) -> None:
+        calls.append(text)
+        if len(calls) == 3:
+            raise Enough
+
+    quiet = command(tmp_path, f"sleep {word}")
+    with pytest.raises(Enough):
+        Execution(quiet, Heard(), on_text=answer, tick_seconds=0.05).run()
+    assert calls == ["", "", ""]
+
+
+def test_a_command_that_reads_nothing_blocks_nobody(tmp_path: Path) -> None:
+    opening = "x" * 1_000_000
+    done = Execution(command(tmp_path, "sleep 0.2; echo out", opening=opening), Heard()).run()
+    assert (done.exit_code, done.output_tail) == (0, "out\n")
+
+
+def test_a_listener_hears_what_is_past_the_cap(tmp_path: Path) -> None:
+    heard, handed_on = [], Heard()
+    line = "for n in 1 2 3 4 5 6 7 8 9; do echo $n$n$n$n$n$n$n$n; done"
+    Execution(
+        command(tmp_path, line),
+        handed_on,
+        on_text=lambda _, stream, text: heard.append(text),
+        cap_chars=20,
+        tail_chars=5,
+    ).run()
+    assert "".join(heard) == "".join(f"{n * 8}\n" for n in "123456789")
+    assert len(handed_on.of("stdout")) < 30

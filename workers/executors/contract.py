@@ -30,9 +30,29 @@ from typing import Any, Protocol
 
 from workers.executors.shell import Result
 
+
+
+class Line(Protocol):
+    """The other end of a command that is being run. Only its ``on_text`` may use it."""
+
+    def send(self, text: str) -> None:
+        """Give the command more to read on its standard input. Never blocks."""
+        ...
+
+    def hang_up(self, within_seconds: float) -> None:
+        """Close its input, and end it unless it ends by itself within the seconds."""
+        ...
+
+    def flush(self) -> None:
+        """Let the live log have what was read so far."""
+        ...
+
+
 Refuse = Callable[[str, str], None]
 #: Gets live output as it comes: a batch of (stream, text), secrets already struck out.
 OnOutput = Callable[[Sequence[tuple[str, str]]], None]
+#: Gets a stream's text the moment it is read, whole, secrets struck out.
+OnText = Callable[[Line, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +205,8 @@ class Assignment(Protocol):
     """One step of one attempt, as an executor is handed it.
 
     ``given`` is what ``read`` returned. ``tree`` is the folder to work in, ``home`` and ``tmp``
-    are private to the attempt, ``env`` is a command's whole environment. ``round`` counts from
+    are private to the attempt, ``env`` is a command's whole environment. ``token`` opens the
+    server at ``url`` for this attempt alone, while it lasts. ``round`` counts from
     1; from the second on, ``feedback`` says what checks found wrong with the one before.
     """
 
@@ -201,6 +222,7 @@ class Assignment(Protocol):
     card: str
     attempt: str
     url: str
+    token: str
     in_doubt: bool
     round: int
     feedback: str
@@ -218,13 +240,19 @@ class Assignment(Protocol):
         *,
         env: Mapping[str, str] | None = None,
         on_output: OnOutput | None = None,
+        on_text: OnText | None = None,
+        tick_seconds: float | None = None,
+        opening: str | None = None,
         timeout_seconds: float | None = None,
         cap_chars: int | None = None,
     ) -> Result:
         """Run a command for ``/bin/sh`` in the tree to its end, sandboxed as the board says.
 
-        Its output goes to the live log, and to ``on_output``. It is ended when the lease is
-        lost or this worker stops; call ``check`` after it.
+        Its output goes to the live log, and to ``on_output``. ``on_text`` is for who must hear
+        every word at once, to answer or to record it: it is called every ``tick_seconds``, too,
+        with no text, and what it raises ends the command and comes through. With ``opening`` the
+        command has an input, and reads that first. It is ended when the lease is lost or this
+        worker stops; call ``check`` after it.
         """
         ...
 

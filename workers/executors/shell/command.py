@@ -58,6 +58,8 @@ class Command:
 
     ``folder`` is the attempt's own: the record of the command's processes is kept there. Where
     bubblewrap is on, ``hidden`` folders look empty to the command except for ``visible`` ones.
+    ``opening`` is the first that it reads from its standard input, which then stays open for
+    more; with None it has no input.
     """
 
     run: str
@@ -70,6 +72,7 @@ class Command:
     hidden: tuple[Path, ...] = ()
     visible: tuple[Path, ...] = ()
     sandbox: str = "auto"
+    opening: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,12 @@ def environment(
 
 
 class Execution:
-    """One run of a command: ``run`` blocks until nothing is left of it, ``cancel`` ends it."""
+    """One run of a command: ``run`` blocks until nothing is left of it, ``cancel`` ends it.
+
+    ``on_text`` gets this execution, a stream's name and text the moment it is read, also past
+    the cap of what is handed on; with ``tick_seconds`` it is called that often with no text,
+    too. It may answer the command by ``send`` and ``hang_up``, which no other thread may call.
+    """
 
     def __init__(
         self,
@@ -127,11 +135,17 @@ class Execution:
         on_output: OnOutput,
         *,
         new_filter: Callable[[], Filter] | None = None,
+        on_text: Callable[[Execution, str, str], None] | None = None,
+        tick_seconds: float | None = None,
         **output: Any,
     ) -> None:
         self.command = command
         self.id = uuid.uuid4().hex
-        self._output = Output(on_output, new_filter=new_filter, **output)
+        self._on_text, self._tick_seconds = on_text, tick_seconds if on_text else None
+        listen = None if on_text is None else lambda stream, text: on_text(self, stream, text)
+        self._output = Output(on_output, new_filter=new_filter, on_text=listen, **output)
+        self._unsent = bytearray((command.opening or "").encode())
+        self._over_at: float | None = None  # when what was hung up on must have ended
         # Re-entrant: a signal handler may cancel while this very thread holds it.
         self._lock = threading.RLock()
         self._control: int | None = None
@@ -148,6 +162,19 @@ class Execution:
                 with contextlib.suppress(OSError):
                     os.write(self._control, order)
 
+    def send(self, text: str) -> None:
+        """Give the command more to read. Never blocks; what it doesn't read in time is lost."""
+        self._unsent += text.encode()
+
+    def hang_up(self, within_seconds: float) -> None:
+        """Close the command's input, and end it unless it ends by itself within the seconds."""
+        if self._over_at is None:
+            self._over_at = time.monotonic() + within_seconds
+
+    def flush(self) -> None:
+        """Hand on what was read so far."""
+        self._output.flush()
+
     def run(self) -> Result:
         """Run the command and return how it ended; nothing of it is left then.
 
@@ -156,7 +183,7 @@ class Execution:
         began = time.monotonic()
         if self._order:
             return self._result({"cancelled": True}, began)
-        pipes = _Pipes()
+        pipes = _Pipes(talks=self.command.opening is not None)
         try:
             report = self._keep(pipes, began)
         except OSError as error:
@@ -195,7 +222,7 @@ class Execution:
         self._in_namespace = outer != argv
         return subprocess.Popen(
             outer,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if pipes.in_read is None else pipes.in_read,
             stdout=pipes.out_write,
             stderr=pipes.err_write,
             pass_fds=(pipes.control_read, pipes.report_write),
@@ -231,17 +258,33 @@ class Execution:
         give_up = began + command.timeout_seconds + command.grace_seconds
         give_up += keeper.SETTLE_SECONDS + OVERDUE_SECONDS
         drained = 0
+        tick_at = began
         with selectors.DefaultSelector() as selector:
             selector.register(pipes.report_read, selectors.EVENT_READ, "report")
             selector.register(pipes.out_read, selectors.EVENT_READ, "stdout")
             selector.register(pipes.err_read, selectors.EVENT_READ, "stderr")
-            while selector.get_map():
-                pauses = [max(0.0, give_up - time.monotonic())]
+            while self._await_room(selector, pipes):
+                now = time.monotonic()
+                pauses = [max(0.0, give_up - now)]
                 if (due_in := self._output.due_in()) is not None:
                     pauses.append(due_in)
+                if self._tick_seconds is not None and not reports.ended:
+                    pauses.append(max(0.0, tick_at - now))
+                if self._over_at is not None and not self._order:
+                    pauses.append(max(0.0, self._over_at - now))
                 ready = selector.select(min(pauses))
                 over = pauses[0] == 0.0
+                now = time.monotonic()
+                if self._over_at is not None and now >= self._over_at and not self._order:
+                    self.cancel()
+                if self._tick_seconds is not None and now >= tick_at and not reports.ended:
+                    tick_at = now + self._tick_seconds
+                    assert self._on_text is not None
+                    self._on_text(self, "", "")
                 for key, _ in ready:
+                    if key.data == "input":
+                        self._write(pipes)
+                        continue
                     data = os.read(key.fd, CHUNK_BYTES)
                     if not data:
                         selector.unregister(key.fd)
@@ -263,6 +306,30 @@ class Execution:
                 if over and (not ready or drained > MAX_DRAINED_BYTES):
                     break
         return reports.last
+
+    def _await_room(self, selector: selectors.BaseSelector, pipes: _Pipes) -> bool:
+        """Have the selector wait for room in the command's input if there is something to send;
+        return whether anything but that is waited for."""
+        waiting = selector.get_map()
+        if pipes.in_write is not None:
+            asked = pipes.in_write in waiting
+            if self._unsent and not asked:
+                selector.register(pipes.in_write, selectors.EVENT_WRITE, "input")
+            elif asked and not self._unsent:
+                selector.unregister(pipes.in_write)
+            if self._over_at is not None and not self._unsent:
+                pipes.close_input()
+        return any(key.data != "input" for key in waiting.values())
+
+    def _write(self, pipes: _Pipes) -> None:
+        """Send as much as there is room for; what nobody reads any more is dropped."""
+        assert pipes.in_write is not None
+        try:
+            del self._unsent[: os.write(pipes.in_write, self._unsent[:CHUNK_BYTES])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent.clear()
 
     def _finish(
         self,
@@ -322,10 +389,18 @@ class _Reports:
 
 
 class _Pipes:
-    """The four pipes between a worker and a keeper, each end closed exactly once."""
+    """The pipes between a worker and a keeper, each end closed exactly once.
 
-    def __init__(self) -> None:
+    The one to the command's input is there if the command ``talks``.
+    """
+
+    def __init__(self, *, talks: bool = False) -> None:
         self._open: set[int] = set()
+        self.in_read: int | None = None
+        self.in_write: int | None = None
+        if talks:
+            self.in_read, self.in_write = self._pipe()
+            os.set_blocking(self.in_write, False)
         self.control_read, self.control_write = self._pipe()
         self.report_read, self.report_write = self._pipe()
         self.out_read, self.out_write = self._pipe()
@@ -345,6 +420,14 @@ class _Pipes:
     def close_far_ends(self) -> None:
         """Close what only the keeper may hold, so that its end is seen."""
         self._close(self.control_read, self.report_write, self.out_write, self.err_write)
+        if self.in_read is not None:
+            self._close(self.in_read)
+
+    def close_input(self) -> None:
+        """Tell the command that nothing more will be said to it."""
+        if self.in_write is not None:
+            self._close(self.in_write)
+            self.in_write = None
 
     def close_control(self) -> None:
         """Tell the keeper that nobody waits any longer."""

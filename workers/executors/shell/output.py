@@ -56,6 +56,7 @@ class Output:
     Bytes that are no UTF-8 become U+FFFD, and so does NUL, which PostgreSQL can't store. Past
     ``cap_chars`` only the last ``tail_chars`` are kept; ``close`` hands them on behind a note
     that says how much is missing. Memory stays bounded whatever the command prints.
+    ``on_text`` hears every piece at once and whole.
     """
 
     def __init__(
@@ -63,12 +64,13 @@ class Output:
         on_output: OnOutput,
         *,
         new_filter: Callable[[], Filter] | None = None,
+        on_text: Callable[[str, str], None] | None = None,
         flush_seconds: float = 0.2,
         flush_chars: int = 32 * 1024,
         cap_chars: int = 8 * 1024 * 1024,
         tail_chars: int = 16 * 1024,
     ) -> None:
-        self._on_output = on_output
+        self._on_output, self._on_text = on_output, on_text
         self._new_filter: Callable[[], Filter] = new_filter or _Plain
         self._flush_seconds, self._flush_chars = flush_seconds, flush_chars
         self._cap, self._tail_chars = cap_chars, tail_chars
@@ -152,6 +154,8 @@ class Output:
         if later:
             self._left_out += len(later)
             self._unhanded.add(later)
+        if self._on_text is not None:
+            self._on_text(stream, text)
 
 
 def _clean(text: str) -> str:
