@@ -10,9 +10,14 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
 
-from boards import tokens
+from boards import attempt_tokens, tokens
 from boards.models import Membership
 from kernel.access import Principal, Role
+
+
+def principal_of_bearer(plaintext: str) -> Principal | None:
+    """Return who a bearer token stands for, an API token or one of an attempt; None if nobody."""
+    return attempt_tokens.principal_of(plaintext) or tokens.principal_of(plaintext)
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -24,7 +29,7 @@ class TokenAuthentication(BaseAuthentication):
             if header:
                 raise exceptions.AuthenticationFailed("Send Authorization: Bearer <token>.")
             return None
-        principal = tokens.principal_of(header[7:].strip().decode("latin-1"))
+        principal = principal_of_bearer(header[7:].strip().decode("latin-1"))
         if principal is None:
             raise exceptions.AuthenticationFailed(
                 "The token is unknown, revoked or expired; ask an operator for a new one."

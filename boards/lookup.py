@@ -29,7 +29,7 @@ def board(principal: Principal, name: Any, role: Role = Role.VIEWER) -> Board:
     pk = as_uuid(name)
     boards = Board.objects.filter(pk=pk) if pk else Board.objects.filter(key=str(name).upper())
     found = boards.first() if _plain(name) else None
-    if found is None:
+    if found is None or principal.scope is not None:
         raise hidden("board")
     principal.require(found.pk, role, "board")
     return found
@@ -45,7 +45,7 @@ def card(principal: Principal, name: Any, role: Role = Role.VIEWER) -> Card:
         found = cards.filter(key=key).first()
     else:
         found = None
-    if found is None:
+    if found is None or not principal.sees_of_its_board(card=found.pk):
         raise hidden("card")
     principal.require(found.board_id, role, "card")
     return found
@@ -55,7 +55,7 @@ def goal(principal: Principal, name: Any, role: Role = Role.VIEWER) -> Goal:
     """Return the goal with this id. Raises NotFound or Forbidden."""
     pk = as_uuid(name)
     found = Goal.objects.filter(pk=pk).first() if pk else None
-    if found is None:
+    if found is None or not principal.sees_of_its_board(goal=found.pk):
         raise hidden("goal")
     principal.require(found.board_id, role, "goal")
     return found
@@ -65,7 +65,7 @@ def attempt(principal: Principal, name: Any, role: Role = Role.MEMBER) -> Attemp
     """Return the attempt with this id. Raises NotFound or Forbidden."""
     pk = as_uuid(name)
     found = Attempt.objects.filter(pk=pk).first() if pk else None
-    if found is None:
+    if found is None or not principal.sees_of_its_board(attempt=found.pk):
         raise hidden("attempt")
     principal.require(found.board_id, role, "attempt")
     return found

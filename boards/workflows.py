@@ -44,6 +44,9 @@ MAX_REPORTED_ERRORS = 50
 KEY = re.compile(r"[A-Za-z0-9._:@/-]{1,200}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 RESERVED_ENV_PREFIX = "HOLDFAST_"
+#: Steps that agents record of their own accord while they carry out a step have such keys, so
+#: that none of them is taken for a step of the workflow.
+AGENT_KEYS = "@agent/"
 
 _WORKFLOW_FIELDS = ("steps", "env")
 _STEP_FIELDS = (
@@ -258,6 +261,9 @@ class _Reader:
                 path,
                 "must be 1 to 200 characters of A-Z a-z 0-9 . _ : @ / -, such as 'unit-tests'.",
             )
+            return None
+        if value.startswith(AGENT_KEYS):
+            self.refuse(path, f"begins with {AGENT_KEYS}, which is for agents' own; rename it.")
             return None
         return value
 

@@ -35,10 +35,13 @@ MAX_CURSOR_CHARS = 400
 
 
 class SignedIn(BasePermission):
-    """Nobody anonymous reads or writes."""
+    """Nobody anonymous reads or writes; an attempt's own token does where a view says so."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        return isinstance(request.user, Principal)
+        principal = request.user
+        if not isinstance(principal, Principal):
+            return False
+        return principal.scope is None or bool(getattr(view, "for_attempts", False))
 
 
 class Body(serializers.Serializer[Any]):
@@ -194,6 +197,8 @@ class Endpoint(APIView):
     schema = Schema()
     #: False for a POST that looks after its own repeats.
     keeps_receipts = True
+    #: True for what a principal that is but one attempt may call.
+    for_attempts = False
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -29,11 +29,21 @@ class Role(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
-    """Somebody who proved who they are. ``kind`` is ``user``, ``token`` or ``system``.
+class Scope:
+    """All that a principal of the kind ``attempt`` may see of its board."""
 
-    ``everywhere`` is a role held on every board; ``boards`` adds roles on single ones.
-    ``key`` is stable and unique among principals; ``actor`` is how the log names them.
+    attempt: UUID
+    card: UUID
+    goal: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody who proved who they are. ``kind`` is ``user``, ``token``, ``attempt`` or ``system``.
+
+    ``everywhere`` is a role held on every board; ``boards`` adds roles on single ones. With a
+    ``scope`` the role counts for what is named there alone. ``key`` is stable and unique among
+    principals; ``actor`` is how the log names them.
     """
 
     kind: str
@@ -41,6 +51,7 @@ class Principal:
     name: str
     boards: Mapping[UUID, Role] = field(default_factory=dict)
     everywhere: Role | None = None
+    scope: Scope | None = None
 
     # Django and DRF ask these of whatever sits in ``request.user``.
     is_authenticated = True
@@ -81,8 +92,16 @@ class Principal:
             )
 
     def visible(self) -> frozenset[UUID] | None:
-        """Return the boards this principal sees; None means every board."""
+        """Return the boards this principal sees whole; None means every board."""
+        if self.scope is not None:
+            return frozenset()
         return None if self.everywhere is not None else frozenset(self.boards)
+
+    def sees_of_its_board(self, **named: UUID) -> bool:
+        """Return whether this ``attempt``, ``card`` or ``goal`` of a visible board is visible."""
+        if self.scope is None:
+            return True
+        return all(getattr(self.scope, what) == pk for what, pk in named.items())
 
 
 SYSTEM = Principal(kind="system", id="holdfast", name="holdfast", everywhere=Role.OPERATOR)

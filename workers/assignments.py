@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 
-from boards import cards
+from boards import attempt_tokens, cards
 from boards.models import Attempt, Board, Card, Message
 from boards.workflows import Step
 from checkpoints import briefing, steps
@@ -19,7 +19,15 @@ from checkpoints.snapshots import Snapshot
 from checkpoints.workspaces import Workspace
 from kernel.errors import BudgetExceeded, Invalid
 from kernel.tx import enclosing
-from workers.executors.contract import Cancellable, Entry, HandOver, OnOutput, Refused, Usage
+from workers.executors.contract import (
+    Cancellable,
+    Entry,
+    HandOver,
+    OnOutput,
+    OnText,
+    Refused,
+    Usage,
+)
 from workers.executors.shell import Command, Execution, Result, environment
 from workers.livelog import FLUSH_SECONDS, LiveLog
 from workers.patience import patiently
@@ -76,6 +84,7 @@ class Assignment:
         self.tree: Path = desk.files.tree / step.cwd
         self.card, self.attempt = desk.card.key, str(desk.attempt.pk)
         self.url: str = settings.BASE_URL
+        self.token = attempt_tokens.token_of(desk.attempt.pk)
         self.in_doubt = in_doubt
         self.round, self.feedback = 1, ""
         self.env: Mapping[str, str] = environment(
@@ -106,6 +115,9 @@ class Assignment:
         *,
         env: Mapping[str, str] | None = None,
         on_output: OnOutput | None = None,
+        on_text: OnText | None = None,
+        tick_seconds: float | None = None,
+        opening: str | None = None,
         timeout_seconds: float | None = None,
         cap_chars: int | None = None,
     ) -> Result:
@@ -128,8 +140,11 @@ class Assignment:
                 hidden=(Path(settings.DATA_DIR),),
                 visible=(self.folder,),
                 sandbox=settings.COMMAND_SANDBOX,
+                opening=opening,
             ),
             take,
+            on_text=on_text,
+            tick_seconds=tick_seconds,
             new_filter=desk.redactor.stream,
             flush_seconds=FLUSH_SECONDS,
             flush_chars=OUTPUT_CAP_CHARS,  # by time alone

@@ -14,6 +14,7 @@ that it is in doubt, puts the files back to the checkpoint and runs it again.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.utils import timezone
 
-from boards import leases, workflows
+from boards import attempt_tokens, leases, workflows
 from boards.models import Attempt, Board, Card
 from boards.workflows import Step, Workflow
 from checkpoints import recovery, salvaging, steps
@@ -488,6 +489,8 @@ def _own_secrets(attempt: Attempt) -> list[str]:
         str(settings.SECRET_KEY),
         str(settings.BOOTSTRAP_TOKEN),
         leases.token_of(attempt.pk, attempt.board_id),
+        attempt_tokens.token_of(attempt.pk),
+        *secrets_in({name: os.environ.get(name, "") for name in settings.COMMAND_ENV}),
     ]
     found.append(str(settings.DATABASES["default"].get("PASSWORD") or ""))
     found.append(urlsplit(settings.REDIS_URL).password or "")

@@ -42,6 +42,8 @@ from kernel.limits import whole_number
 class StepsView(Endpoint):
     """Every try at every step of a card, newest first."""
 
+    for_attempts = True
+
     @extend_schema(operation_id="list_steps", parameters=LIST, responses=listed(c.StepOut))
     def get(self, request: Request, card: str) -> Response:
         rows = Step.objects.filter(card=lookup.card(self.principal, card))
@@ -52,6 +54,8 @@ class StepsView(Endpoint):
 
 class CheckpointsView(Endpoint):
     """The checkpoints of a card, newest first."""
+
+    for_attempts = True
 
     @extend_schema(
         operation_id="list_checkpoints", parameters=LIST, responses=listed(c.CheckpointOut)
@@ -272,6 +276,8 @@ _AGES = re.compile(r"\d+ ?(?:s|sec|min|h|d|days?|hours?|minutes?|seconds?)\b[^,.
 
 class BriefingView(Endpoint):
     """What the next worker will be told."""
+
+    for_attempts = True
 
     @extend_schema(
         operation_id="get_briefing",

@@ -23,7 +23,7 @@ from events.receipts import Answer
 from goals.api.contracts import DecisionIn, DecisionOut, DiscoveryIn, DiscoveryOut, goal_out
 from kernel.access import Role, hidden
 from kernel.errors import DomainError, Forbidden, Invalid, LeaseLost, Malformed
-from workers import registry
+from workers import registry, saying
 from workers.api import contracts as c
 from workers.models import Worker
 
@@ -153,9 +153,15 @@ class AttemptEndpoint(Endpoint):
 
     shared_parameters = (LEASE_TOKEN,)
 
+    for_attempts = True
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         attempt_id: UUID = kwargs["attempt"]
+        if self.is_agent:
+            lookup.attempt(self.principal, attempt_id)  # its own, or none
+            self.attempt_id = attempt_id
+            return
         token = request.headers.get("Lease-Token")
         if not token:
             lookup.attempt(self.principal, attempt_id)
@@ -167,6 +173,19 @@ class AttemptEndpoint(Endpoint):
             raise
         self.principal.require(board_id, Role.MEMBER, "attempt")
         self.attempt_id = attempt_id
+
+    @property
+    def is_agent(self) -> bool:
+        """True for an agent that a built-in worker runs: its token is its lease."""
+        return self.principal.scope is not None
+
+    def own_key(self, key: str) -> str:
+        """Return the step's key as it is kept."""
+        return saying.own_key(key) if self.is_agent else key
+
+    def own_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a step, or of its end, with what this caller may say of it."""
+        return saying.step_fields(fields) if self.is_agent else fields
 
     def handle_exception(self, exc: Exception) -> Response:
         attempt_id = getattr(self, "attempt_id", None)
@@ -239,7 +258,8 @@ class StepsView(AttemptEndpoint):
         responses={200: c.BegunOut, 201: c.BegunOut},
     )
     def post(self, request: Request, attempt: UUID) -> Response:
-        fields = self.fields(cp.StepIn)
+        fields = self.own_fields(self.fields(cp.StepIn))
+        fields["key"] = self.own_key(fields["key"])
         if fields.get("status"):
             return self.answer(lambda: _finished(steps.record(attempt, **_step(fields))))
         for name in ("result", "error", "usage", "checkpoint"):
@@ -262,9 +282,11 @@ class FinishView(AttemptEndpoint):
 
     @extend_schema(operation_id="finish_step", request=cp.FinishIn, responses=cp.StepOut)
     def post(self, request: Request, attempt: UUID, key: str) -> Response:
-        fields = self.fields(cp.FinishIn)
+        fields = self.own_fields(self.fields(cp.FinishIn))
         return self.answer(
-            lambda: _finished(steps.finish(attempt, key, **_step(fields)), created=200)
+            lambda: _finished(
+                steps.finish(attempt, self.own_key(key), **_step(fields)), created=200
+            )
         )
 
 
@@ -291,6 +313,8 @@ class CheckpointsView(AttemptEndpoint):
     )
     def post(self, request: Request, attempt: UUID) -> Response:
         fields = self.fields(cp.CheckpointIn)
+        if self.is_agent:
+            fields = saying.checkpoint_fields(fields)
 
         def effect() -> Answer:
             saved, new = recovery.save(attempt, fields)
@@ -369,9 +393,11 @@ class FollowUpsView(AttemptEndpoint):
 class EndView(AttemptEndpoint):
     """Base of the calls that end an attempt; repeating one returns the same end."""
 
-    def ended(self, end: Callable[[], Attempt]) -> Response:
+    says = ""  # what an agent says by it that can't end the attempt itself
+
+    def ended(self, fields: dict[str, Any], end: Callable[[], Attempt]) -> Response:
         def effect() -> Answer:
-            attempt = end()
+            attempt = saying.keep(self.attempt_id, self.says, fields) if self.is_agent else end()
             card = Card.objects.get(pk=attempt.card_id)
             return Answer(200, {"attempt": AttemptOut(attempt).data, "card": card_out(card)})
 
@@ -381,32 +407,40 @@ class EndView(AttemptEndpoint):
 class CompleteView(EndView):
     """The work is done."""
 
+    says = "complete"
+
     @extend_schema(operation_id="complete_attempt", request=c.CompleteIn, responses={200: dict})
     def post(self, request: Request, attempt: UUID) -> Response:
         fields = self.fields(c.CompleteIn)
-        return self.ended(lambda: leases.complete(attempt, **fields))
+        return self.ended(fields, lambda: leases.complete(attempt, **fields))
 
 
 class FailView(EndView):
     """The attempt failed."""
 
+    says = "fail"
+
     @extend_schema(operation_id="fail_attempt", request=c.FailIn, responses={200: dict})
     def post(self, request: Request, attempt: UUID) -> Response:
         fields = self.fields(c.FailIn)
-        return self.ended(lambda: leases.fail(attempt, fields.pop("error"), **fields))
+        return self.ended(fields, lambda: leases.fail(attempt, **fields))
 
 
 class BlockView(EndView):
     """A person is needed."""
 
+    says = "block"
+
     @extend_schema(operation_id="block_attempt", request=c.BlockIn, responses={200: dict})
     def post(self, request: Request, attempt: UUID) -> Response:
         fields = self.fields(c.BlockIn)
-        return self.ended(lambda: leases.block(attempt, fields.pop("reason"), **fields))
+        return self.ended(fields, lambda: leases.block(attempt, **fields))
 
 
 class ReleaseView(EndView):
     """Hand the card over cleanly."""
+
+    says = "release"
 
     @extend_schema(operation_id="release_attempt", request=c.ReleaseIn, responses={200: dict})
     def post(self, request: Request, attempt: UUID) -> Response:
@@ -415,18 +449,21 @@ class ReleaseView(EndView):
         if wait is None:
             wait = RATE_LIMIT_SECONDS if fields.get("reason") == "rate_limited" else 0
         return self.ended(
+            fields,
             lambda: leases.release(
                 attempt,
                 fields["summary"],
                 fields.get("next_step", ""),
                 reason=fields.get("reason", ""),
                 retry_after_seconds=wait,
-            )
+            ),
         )
 
 
 class SalvageView(AttemptEndpoint):
     """The one call that a superseded attempt may still make."""
+
+    for_attempts = False  # what a built-in worker leaves is kept by itself
 
     @extend_schema(operation_id="salvage_attempt", request=cp.SalvageIn, responses={201: dict})
     def post(self, request: Request, attempt: UUID) -> Response:

@@ -31,7 +31,6 @@ from typing import Any, Protocol
 from workers.executors.shell import Result
 
 
-
 class Line(Protocol):
     """The other end of a command that is being run. Only its ``on_text`` may use it."""
 

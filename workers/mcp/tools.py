@@ -31,7 +31,7 @@ from kernel.access import Principal, Role
 from kernel.digests import canonical, sha256
 from kernel.errors import Forbidden, Invalid, LeaseLost
 from kernel.tx import retrying
-from workers import registry
+from workers import registry, saying
 from workers.api import contracts as c
 from workers.api.views import RATE_LIMIT_SECONDS, granted
 
@@ -56,19 +56,26 @@ class Tool:
     call: Handler
     read_only: bool
     idempotent: bool
+    for_attempts: bool  # also for an agent that a built-in worker runs for its attempt
 
 
 TOOLS: dict[str, Tool] = {}
 
 
 def tool(
-    contract: type[Body], *, read_only: bool = False, idempotent: bool = False
+    contract: type[Body],
+    *,
+    read_only: bool = False,
+    idempotent: bool = False,
+    for_attempts: bool = True,
 ) -> Callable[[Handler], Handler]:
     """Register the function as the tool of its name; its docstring is what the model reads."""
 
     def register(call: Handler) -> Handler:
         text = " ".join((call.__doc__ or "").split())
-        TOOLS[call.__name__] = Tool(call.__name__, text, contract, call, read_only, idempotent)
+        TOOLS[call.__name__] = Tool(
+            call.__name__, text, contract, call, read_only, idempotent, for_attempts
+        )
         return call
 
     return register
@@ -178,7 +185,7 @@ class ListArgs(Body):
 # ── tools ────────────────────────────────────────────────────────────────────────────────
 
 
-@tool(ClaimArgs)
+@tool(ClaimArgs, for_attempts=False)
 def claim_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Take a card to work on. Returns attempt_id, which every other tool wants, and the
     briefing: read it first. Steps it lists as done must not be done again. `claimed` is false
@@ -252,9 +259,10 @@ def begin_step(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Begin a step before doing it. If `replay` is true it was done before: use its result, do
     not do it again. If `in_doubt` is true an earlier worker died in it: look at what it left
     before you redo it."""
-    begun = steps.begin(_mine(principal, args), args.pop("key"), **args)
+    attempt_id, key = _mine(principal, args), args.pop("key")
+    begun = steps.begin(attempt_id, _kept_key(principal, key), **args)
     step = begun.step
-    out: dict[str, Any] = {"key": step.key, "status": step.status, "replay": begun.replay}
+    out: dict[str, Any] = {"key": key, "status": step.status, "replay": begun.replay}
     if begun.replay:
         out |= {"result": _snippet(step.result, REPLAY_CHARS), "error": step.error}
         if out["result"] != step.result:
@@ -268,8 +276,11 @@ def begin_step(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
 @tool(FinishArgs, idempotent=True)
 def finish_step(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Record how a step ended, with a checkpoint if the card could go on from here."""
-    done = steps.finish(_mine(principal, args), args.pop("key"), args.pop("status"), **args)
-    out: dict[str, Any] = {"key": done.step.key, "status": done.step.status}
+    attempt_id, key = _mine(principal, args), args.pop("key")
+    if principal.scope is not None:
+        args = saying.step_fields(args)
+    done = steps.finish(attempt_id, _kept_key(principal, key), args.pop("status"), **args)
+    out: dict[str, Any] = {"key": key, "status": done.step.status}
     if done.checkpoint is not None:
         out["checkpoint"] = done.checkpoint.number
     return out
@@ -279,7 +290,10 @@ def finish_step(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
 def save_checkpoint(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Save a point to go on from: what is done (summary), what comes next (next_step), and the
     state somebody without your memory would need."""
-    saved, new = recovery.save(_mine(principal, args), args)
+    attempt_id = _mine(principal, args)
+    if principal.scope is not None:
+        args = saying.checkpoint_fields(args)
+    saved, new = recovery.save(attempt_id, args)
     return {"checkpoint": saved.number, "new": new}
 
 
@@ -314,19 +328,19 @@ def propose_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
 @tool(CompleteArgs, idempotent=True)
 def complete_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Finish the card: say what was done and, per acceptance criterion, the evidence."""
-    return _ended(leases.complete(_mine(principal, args), args.pop("summary"), **args))
+    return _ended(principal, args, "complete", leases.complete)
 
 
 @tool(FailArgs, idempotent=True)
 def fail_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Give up this attempt: say what went wrong and the lesson for the next one."""
-    return _ended(leases.fail(_mine(principal, args), args.pop("error"), **args))
+    return _ended(principal, args, "fail", leases.fail)
 
 
 @tool(BlockArgs, idempotent=True)
 def block_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Ask a person: the card waits until your question is answered, then goes on."""
-    return _ended(leases.block(_mine(principal, args), args.pop("reason"), **args))
+    return _ended(principal, args, "block", leases.block)
 
 
 @tool(ReleaseArgs, idempotent=True)
@@ -336,14 +350,7 @@ def release_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     wait = args.get("retry_after_seconds")
     if wait is None:
         wait = RATE_LIMIT_SECONDS if args.get("reason") == "rate_limited" else 0
-    attempt = leases.release(
-        _mine(principal, args),
-        args["summary"],
-        args.get("next_step", ""),
-        reason=args.get("reason", ""),
-        retry_after_seconds=wait,
-    )
-    return _ended(attempt)
+    return _ended(principal, {**args, "retry_after_seconds": wait}, "release", leases.release)
 
 
 @tool(SearchArgs, read_only=True, idempotent=True)
@@ -381,7 +388,7 @@ def _place(order: str, before: int) -> Any:
         raise Invalid.field("before", "must be `next` of the last call.") from None
 
 
-@tool(ListArgs, read_only=True, idempotent=True)
+@tool(ListArgs, read_only=True, idempotent=True, for_attempts=False)
 def list_cards(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """List cards you may see, the most urgent first, filtered by board, state or words. Where
     `more` is true, call again with `skip`."""
@@ -417,6 +424,8 @@ def _mine(principal: Principal, args: dict[str, Any]) -> UUID:
     """Return the attempt that ``args`` names, taken out of them, if this token claimed it."""
     attempt_id: UUID = args.pop("attempt_id")
     attempt = lookup.attempt(principal, attempt_id)
+    if principal.scope is not None:
+        return attempt_id  # no other is found
     if str(attempt.token_id) != principal.id:
         raise LeaseLost("This attempt was claimed with another token. Claim a card of your own.")
     return attempt_id
@@ -432,7 +441,20 @@ def _workable(principal: Principal, names: list[str] | None) -> frozenset[UUID] 
     return frozenset(b for b, role in principal.boards.items() if role >= Role.MEMBER)
 
 
-def _ended(attempt: Attempt) -> dict[str, Any]:
+def _kept_key(principal: Principal, key: str) -> str:
+    """Return the key of a step as it is kept: an agent's own is none of the workflow's."""
+    return key if principal.scope is None else saying.own_key(key)
+
+
+def _ended(
+    principal: Principal, args: dict[str, Any], how: str, end: Callable[..., Attempt]
+) -> dict[str, Any]:
+    """End the attempt, or keep for its worker that the agent would have it end so."""
+    attempt_id = _mine(principal, args)
+    if principal.scope is not None:
+        saying.keep(attempt_id, how, args)
+        return {"noted": how, "note": "The worker that runs you checks it and ends the attempt."}
+    attempt = end(attempt_id, **args)
     card = Card.objects.get(pk=attempt.card_id)
     return {"attempt": attempt.status, "card": card.key, "state": card.state}
 

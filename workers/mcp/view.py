@@ -21,7 +21,8 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.utils.encoders import JSONEncoder
 
-from boards import lookup, tokens
+from boards import lookup
+from boards.authentication import principal_of_bearer
 from boards.models import Card
 from checkpoints import briefing, recovery
 from checkpoints.api.contracts import CheckpointOut
@@ -37,6 +38,14 @@ logger = logging.getLogger(__name__)
 STATELESS = ("2026-07-28",)
 HANDSHAKE = ("2025-11-25", "2025-06-18", "2025-03-26")
 SERVER = {"name": "holdfast", "title": "Holdfast", "version": "1"}
+#: For an agent that a built-in worker runs.
+AGENT_INSTRUCTIONS = (
+    "You work for attempt {attempt}: pass it as attempt_id. You hold its card already. Record "
+    "what the next worker must know: begin_step and finish_step, save_checkpoint, "
+    "record_decision, record_discovery. Say with complete_card that you are done, with "
+    "block_card that a person must decide; the worker that runs you checks your work and ends "
+    "the attempt."
+)
 INSTRUCTIONS = (
     "Claim one card with claim_card and read its briefing. Begin each step before you do it and "
     "finish it after; save a checkpoint whenever somebody else could go on from there. End with "
@@ -117,7 +126,7 @@ def _dispatch(principal: Principal, body: dict[str, Any], request: HttpRequest) 
             "protocolVersion": wanted if wanted in HANDSHAKE else HANDSHAKE[0],
             "capabilities": CAPABILITIES,
             "serverInfo": SERVER,
-            "instructions": INSTRUCTIONS,
+            "instructions": _instructions(principal),
         }
     if method == "ping":
         return {}
@@ -152,7 +161,7 @@ def _stateless(
             "supportedVersions": list(STATELESS),
             "capabilities": CAPABILITIES,
             "serverInfo": SERVER,
-            "instructions": INSTRUCTIONS,
+            "instructions": _instructions(principal),
             **_CACHE,
         }
     else:
@@ -171,7 +180,17 @@ def _method(name: str, status: int = 200) -> Callable[[Principal, dict[str, Any]
 
 
 def _list_tools(principal: Principal, params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"tools": [_spec(tool) for tool in TOOLS.values()], **_CACHE}
+    return {"tools": [_spec(t) for t in TOOLS.values() if _offered(principal, t)], **_CACHE}
+
+
+def _offered(principal: Principal, tool: Tool) -> bool:
+    return principal.scope is None or tool.for_attempts
+
+
+def _instructions(principal: Principal) -> str:
+    if principal.scope is None:
+        return INSTRUCTIONS
+    return AGENT_INSTRUCTIONS.format(attempt=principal.scope.attempt)
 
 
 def _spec(tool: Tool) -> dict[str, Any]:
@@ -192,6 +211,8 @@ def _call_tool(principal: Principal, params: Mapping[str, Any]) -> dict[str, Any
     tool = TOOLS.get(str(params.get("name")))
     if tool is None:
         raise RpcError(INVALID_PARAMS, f"There is no tool {str(params.get('name'))[:100]}.")
+    if not _offered(principal, tool):
+        return _refused(f"forbidden: {tool.name} is not for you. {_instructions(principal)}")
     try:
         args = tool.contract(data=params.get("arguments") or {})
         args.is_valid(raise_exception=True)
@@ -222,9 +243,12 @@ def _refused(text: str) -> dict[str, Any]:
 
 
 def _list_resources(principal: Principal, params: Mapping[str, Any]) -> dict[str, Any]:
-    cards = Card.objects.visible_to(principal.visible()).filter(
-        state__in=[Card.State.WAITING, Card.State.RUNNING], archived_at=None
-    )
+    if principal.scope is not None:
+        cards = Card.objects.filter(pk=principal.scope.card)
+    else:
+        cards = Card.objects.visible_to(principal.visible()).filter(
+            state__in=[Card.State.WAITING, Card.State.RUNNING], archived_at=None
+        )
     return {
         "resources": [
             {
@@ -326,7 +350,7 @@ METHODS: dict[str, Callable[[Principal, dict[str, Any]], dict[str, Any]]] = {
 
 def _principal(request: HttpRequest) -> Principal | None:
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    return tokens.principal_of(value.strip()) if scheme.lower() == "bearer" else None
+    return principal_of_bearer(value.strip()) if scheme.lower() == "bearer" else None
 
 
 def _same_origin(request: HttpRequest) -> bool:
