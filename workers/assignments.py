@@ -19,6 +19,7 @@ from checkpoints.snapshots import Snapshot
 from checkpoints.workspaces import Workspace
 from kernel.errors import BudgetExceeded, Invalid
 from kernel.tx import enclosing
+from workers import saying
 from workers.executors.contract import (
     Cancellable,
     Entry,
@@ -175,6 +176,10 @@ class Assignment:
         newest = asked.order_by("-id").first()
         answered = newest.answered_by.order_by("-id").first() if newest else None
         return answered.text if answered else None
+
+    def agents_word(self) -> dict[str, Any] | None:
+        """Return what a program of this attempt said last of its end."""
+        return saying.last_word(self._desk.attempt.pk)
 
     def say(self, stream: str, text: str) -> None:
         """Append to the live log, secrets struck out."""

@@ -271,6 +271,14 @@ class Assignment(Protocol):
         """Return what a person answered when this card last asked the question, if anybody did."""
         ...
 
+    def agents_word(self) -> dict[str, Any] | None:
+        """Return what a program of this attempt said last of its end, with ``token``.
+
+        ``says`` is ``complete``, ``fail``, ``block`` or ``release``; the other fields are those
+        of the call of that name. It changed nothing: what becomes of it is the executor's to say.
+        """
+        ...
+
     def say(self, stream: str, text: str) -> None:
         """Append to the live log."""
         ...
