@@ -79,13 +79,22 @@ def named(schema: dict[str, Any]) -> set[str]:
 
 
 def fields() -> dict[Operation, list[Path]]:
-    """Return each operation's places, those in a contract that several share only once."""
+    """Return each operation's places, those in a contract that several share only once.
+
+    So it is with fields side by side that have the same contract, such as the ways to be told
+    of each kind of notice.
+    """
     found: dict[Operation, list[Path]] = {}
     seen: set[str] = set()
     for operation in sorted(TAKES_JSON, key=lambda o: len(list(places(o.body or {})))):
         inside: list[Path] = []
+        alike: set[tuple[Path, str]] = set()
         seen |= named(operation.body or {})
         for at, schema in places(operation.body or {}):
+            contract = (at[:-1], json.dumps(schema, sort_keys=True))
+            if len(at) > 1 and contract in alike:
+                inside.append(at)
+            alike.add(contract)
             if any(at[: len(shared)] == shared for shared in inside):
                 continue
             found.setdefault(operation, []).append(at)
@@ -118,7 +127,7 @@ def test_poison_in_any_field_is_refused_and_nothing_is_stored(
     before = state_digest()
     assert operation.body is not None
     first = next(at for at, _ in places(operation.body))
-    for at, _ in places(operation.body):
+    for at in FIELDS.get(operation, [first]):
         for name, poison in POISON.items():
             if name == "nothing" and isinstance(at[-1], int):
                 continue  # an empty list is in order
