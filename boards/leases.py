@@ -581,9 +581,16 @@ def complete(
     return attempt
 
 
-def fail(attempt_id: UUID, error: str, *, lesson: str = "", retryable: bool = True) -> Attempt:
+def fail(
+    attempt_id: UUID,
+    error: str,
+    *,
+    lesson: str = "",
+    retryable: bool = True,
+    evidence: Sequence[Mapping[str, Any]] = (),
+) -> Attempt:
     """End the attempt in failure; the card waits out a backoff, or is blocked when attempts
-    are used up or another try is pointless."""
+    are used up or another try is pointless. ``evidence`` is what red checks showed."""
     with transition():
         card, attempt = _lock_both(attempt_id)
         if attempt.status == Status.FAILED:
@@ -595,6 +602,14 @@ def fail(attempt_id: UUID, error: str, *, lesson: str = "", retryable: bool = Tr
             error=error,
             lesson=lesson,
         )
+        if evidence:
+            memory.record_evidence(
+                card.goal_id,
+                evidence,
+                actor=attempt.actor,
+                card_id=card.pk,
+                attempt_id=attempt_id,
+            )
         card.failures += 1
         if retryable and card.failures < card.max_attempts:
             card.not_before = timezone.now() + backoff(card.failures)

@@ -46,13 +46,15 @@ class Step(models.Model):
     """One try at a step of a card.
 
     At most one try per key counts on a line; earlier ones stay as ``superseded`` history. A
-    try that succeeded is never superseded on its line, so its work is never done twice.
+    try that succeeded is never superseded on its line, so its work is never done twice; nor is
+    one that a workflow skipped.
     """
 
     class Status(models.TextChoices):
         STARTED = "started"
         SUCCEEDED = "succeeded"
         FAILED = "failed"
+        SKIPPED = "skipped"
 
     id = models.BigAutoField(primary_key=True)
     card = models.ForeignKey(Card, models.CASCADE, related_name="steps")

@@ -2,6 +2,7 @@
 
     begin ──> started ──> finish ──> succeeded   (returned to whoever asks again, for good)
                  │           └─────> failed      (a later attempt may try again)
+    skip ──> skipped (a workflow's own word; it counts like a result)
                  └── the attempt ends first ──>  in doubt: the next try says so
 
 Every call is fenced and renews the lease, see ``boards.leases``. What the outside world saw
@@ -11,7 +12,7 @@ of a step that died half-way is not known here: the next try is flagged ``in_dou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -62,11 +63,13 @@ def begin(
     kind: str = "",
     input: Any = None,
     depends_on_input: bool = False,
+    continues: bool = False,
 ) -> Begun:
     """Return the step, started, or with its result if it succeeded before on this line.
 
     With ``depends_on_input`` a recorded result counts only for the same ``input``; another
     input is a StepConflict, unless the step failed or is in doubt and is tried again anyway.
+    One that ``continues`` knows what it has behind it: begun again, it is not in doubt.
     Raises LeaseLost, and BudgetExceeded where a budget is used up: nothing is begun then.
     """
     check_key(key)
@@ -86,7 +89,15 @@ def begin(
             _take_back(held, add)
             return Begun(step, step.status != Status.STARTED, held.lease_seconds)
         _check_bounds(held)
-        again = _supersede(held, step, title=title, kind=kind, input=input, input_sha256=digest)
+        again = _supersede(
+            held,
+            step,
+            doubtful=not continues,
+            title=title,
+            kind=kind,
+            input=input,
+            input_sha256=digest,
+        )
         _note(held, "step.started", again)
         return Begun(again, False, held.lease_seconds)
 
@@ -174,7 +185,8 @@ def record(
             if depends_on_input and _counts(step, attempt_id):
                 _check_input(step, input_sha256)
             mine = step.attempt_id == attempt_id
-            if step.status == Status.SUCCEEDED or (mine and step.status == Status.FAILED):
+            final = step.status in (Status.SUCCEEDED, Status.SKIPPED)
+            if final or (mine and step.status == Status.FAILED):
                 _take_back(held, add, spent)
                 recovery.restate(held)
                 return _finished_before(held, step, digest)
@@ -190,9 +202,38 @@ def record(
         return Finished(step, saved, False, held.lease_seconds)
 
 
-def recorded(card_id: UUID, line: int) -> dict[str, Step]:
-    """Return every counting step of the line by key, in one read, in order of number."""
-    return {s.key: s for s in Step.objects.on_line(card_id, line).order_by("number")}
+def skip(attempt_id: UUID, key: str, because: str, *, title: str = "", kind: str = "") -> Finished:
+    """Record that the step is left out, and why. Repeating it changes nothing."""
+    check_key(key)
+    fields: dict[str, Any] = {"title": title, "kind": kind, "result": {"skipped": because}}
+    fields |= {"status": Status.SKIPPED}
+    with transition():
+        held = leases.hold(attempt_id, add={"step_number": 1})
+        now = timezone.now()
+        fields |= {"started_at": now, "finished_at": now}
+        step = _insert(held, key, **fields)
+        if step is None:
+            step = Step.objects.on_line(held.card_id, held.line).get(key=key)
+            if _counts(step, attempt_id):
+                _take_back(held, {"step_number": 1})
+                return Finished(step, None, True, held.lease_seconds)
+            step = _supersede(held, step, **fields)
+        _note(held, "step.skipped", step)
+        return Finished(step, None, False, held.lease_seconds)
+
+
+def recorded(card_id: UUID, line: int, keys: Collection[str] | None = None) -> dict[str, Step]:
+    """Return every counting step of the line by key (or those named), in order of number."""
+    found = Step.objects.on_line(card_id, line)
+    if keys is not None:
+        found = found.filter(key__in=keys)
+    return {s.key: s for s in found.order_by("number")}
+
+
+def attempts_at(card_id: UUID, line: int, key: str) -> list[UUID]:
+    """Return the attempts that tried the step on the line, oldest first."""
+    tries = Step.objects.filter(card_id=card_id, line=line, key=key).order_by("number")
+    return list(tries.values_list("attempt_id", flat=True))
 
 
 def recorded_below(card_id: UUID, line: int, prefix: str) -> list[Step]:
@@ -202,9 +243,10 @@ def recorded_below(card_id: UUID, line: int, prefix: str) -> list[Step]:
 
 
 def failures(card_id: UUID, line: int, key: str) -> int:
-    """Return how many tries at the step failed on the line."""
-    tries = Step.objects.filter(card_id=card_id, line=line, key=key)
-    return tries.filter(status=Status.FAILED).count()
+    """Return how many tries at the step failed on the line, those within one attempt included."""
+    failed = Step.objects.filter(card_id=card_id, line=line, key=key, status=Status.FAILED)
+    results = failed.values_list("result", flat=True)
+    return sum(int(r.get("tries") or 1) if isinstance(r, dict) else 1 for r in results)
 
 
 def in_doubt(card_id: UUID, line: int, *, live_attempt: UUID | None = None) -> list[str]:
@@ -257,8 +299,8 @@ def _insert(held: leases.Hold, key: str, **fields: Any) -> Step | None:
 
 
 def _counts(step: Step, attempt_id: UUID) -> bool:
-    """True if the try stands: it succeeded, or it is this attempt's own."""
-    return step.status == Status.SUCCEEDED or step.attempt_id == attempt_id
+    """True if the try stands: it succeeded or was left out, or it is this attempt's own."""
+    return step.status in (Status.SUCCEEDED, Status.SKIPPED) or step.attempt_id == attempt_id
 
 
 def _check_input(step: Step, digest: str) -> None:
@@ -268,10 +310,11 @@ def _check_input(step: Step, digest: str) -> None:
         )
 
 
-def _supersede(held: leases.Hold, old: Step, **fields: Any) -> Step:
+def _supersede(held: leases.Hold, old: Step, *, doubtful: bool = True, **fields: Any) -> Step:
     """Set an earlier attempt's unsuccessful try aside and insert the new one in its place."""
     Step.objects.filter(pk=old.pk).update(superseded=True)
-    step = _insert(held, old.key, in_doubt=old.status == Status.STARTED, **fields)
+    in_doubt = doubtful and old.status == Status.STARTED
+    step = _insert(held, old.key, in_doubt=in_doubt, **fields)
     if step is None:
         raise StepConflict(f"Step {old.key} was begun twice at once; ask again.")
     return step

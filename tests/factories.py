@@ -38,11 +38,13 @@ def column_of(board: Board, kind: str) -> Column:
     return board.columns.filter(kind=kind).order_by("position")[0]
 
 
-def make_goal(board: Board | None = None, *, criteria: Iterable[str] = (), **fields: Any) -> Goal:
-    """Return an active goal; ``criteria`` are their texts."""
+def make_goal(
+    board: Board | None = None, *, criteria: Iterable[str | dict[str, str]] = (), **fields: Any
+) -> Goal:
+    """Return an active goal; ``criteria`` are their texts, or texts with a check."""
     fields.setdefault("title", "Ship it")
     board_id = (board or make_board()).pk
-    wanted = [{"text": text} for text in criteria]
+    wanted = [{"text": c} if isinstance(c, str) else c for c in criteria]
     return memory.create(board_id, "user:ann", criteria=wanted, **fields)
 
 

@@ -19,7 +19,7 @@ from checkpoints.snapshots import Snapshot
 from checkpoints.workspaces import Workspace
 from kernel.errors import BudgetExceeded, Invalid
 from kernel.tx import enclosing
-from workers import saying
+from workers import outputs, questions, saying
 from workers.executors.contract import (
     Cancellable,
     Entry,
@@ -31,6 +31,7 @@ from workers.executors.contract import (
 )
 from workers.executors.shell import Command, Execution, Result, environment
 from workers.livelog import FLUSH_SECONDS, LiveLog
+from workers.outputs import Outputs
 from workers.patience import patiently
 from workers.redaction import Redactor
 from workers.watch import Watch
@@ -39,6 +40,7 @@ T = TypeVar("T")
 
 GRACE_SECONDS = 2.0  # for a command to end by itself when it must; a shutdown has ten seconds
 OUTAGE_SECONDS = 600.0  # how long a result waits for a store that is away
+OUTPUT = "holdfast-output"
 OUTPUT_CAP_CHARS = 8 * 1024 * 1024
 
 
@@ -71,12 +73,22 @@ class Desk:
 class Assignment:
     """One step as an executor is handed it, see ``contract.Assignment``.
 
-    ``turn`` counts the tries at the step that failed before, in this attempt or earlier ones:
-    each has a journal of its own, for each begins from the same files.
+    ``scopes`` are the keys below which each round has its journal, this one's last. Every try
+    at a step has journals of its own, for each begins from the same files.
     """
 
     def __init__(
-        self, desk: Desk, step: Step, *, turn: int, in_doubt: bool, done: int, total: int
+        self,
+        desk: Desk,
+        step: Step,
+        *,
+        scopes: Sequence[str],
+        in_doubt: bool,
+        done: int,
+        total: int,
+        feedback: str = "",
+        previous: Mapping[str, Any] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self._desk = desk
         self.key, self.title, self.given = step.key, step.title, step.given
@@ -87,7 +99,9 @@ class Assignment:
         self.url: str = settings.BASE_URL
         self.token = attempt_tokens.token_of(desk.attempt.pk)
         self.in_doubt = in_doubt
-        self.round, self.feedback = 1, ""
+        self.round, self.feedback = len(scopes), feedback
+        self.previous: Mapping[str, Any] = previous or {}
+        self._output = desk.files.tmp / OUTPUT
         self.env: Mapping[str, str] = environment(
             home=self.home,
             tmp=self.tmp,
@@ -98,10 +112,27 @@ class Assignment:
                 "HOLDFAST_ATTEMPT": self.attempt,
                 "HOLDFAST_STEP": step.key,
                 "HOLDFAST_IDEMPOTENCY_KEY": self._idempotency_key(),
+                "HOLDFAST_OUTPUT": str(self._output),
+                **self._told_of_round(),
+                **(variables or {}),
             },
             also=settings.COMMAND_ENV,
         )
-        self.journal = Journal(desk, f"{step.key}/{turn}", done=done, total=total)
+        self.journal = Journal(desk, scopes, done=done, total=total)
+        self._output.unlink(missing_ok=True)
+
+    def _told_of_round(self) -> dict[str, str]:
+        """Return how commands hear of the round, with the feedback in a file."""
+        told = {"HOLDFAST_ROUND": str(self.round)}
+        if self.feedback:
+            file = self.tmp / "holdfast-feedback"
+            file.write_text(self.feedback)
+            told["HOLDFAST_FEEDBACK"] = str(file)
+        return told
+
+    def outputs(self) -> Outputs:
+        """Return what the step's commands wrote into ``$HOLDFAST_OUTPUT``."""
+        return outputs.read(self._output, self._desk.redactor.redact)
 
     def briefing(self, max_tokens: int = briefing.DEFAULT_MAX_TOKENS) -> str:
         """Return what a worker is told of the card, and keep it with the attempt."""
@@ -193,6 +224,16 @@ class Assignment:
         """Say what goes on; the next heartbeat tells it."""
         self._desk.watch.note = note[:500]
 
+    def ask(self, question: str, options: Sequence[str] = (), *, key: str = "") -> str:
+        """Return a person's answer, or raise Ask, see ``contract.Assignment.ask``."""
+        return questions.answer(
+            self._desk.attempt,
+            self.journal.key_of(key) if key else self.key,
+            self._desk.redactor.redact(question),
+            options,
+            same_words=not key,
+        )
+
     def check(self) -> None:
         """Pass if work should go on. Raises HandOver, or LeaseLost."""
         watch = self._desk.watch
@@ -211,15 +252,21 @@ class Assignment:
 class Journal:
     """Steps within a step, recorded below its key, see ``contract.Journal``."""
 
-    def __init__(self, desk: Desk, scope: str, *, done: int, total: int) -> None:
-        self._desk, self._scope = desk, scope
+    def __init__(self, desk: Desk, scopes: Sequence[str], *, done: int, total: int) -> None:
+        self._desk, self._scopes = desk, scopes
+        self._scope = scopes[-1]
         self._state = {"steps_done": done, "steps_total": total}
 
-    def recorded(self) -> dict[str, Entry]:
+    def key_of(self, key: str) -> str:
+        """Return the key under which the store has the piece of work."""
+        return f"{self._scope}/{key}"
+
+    def recorded(self, round: int | None = None) -> dict[str, Entry]:
         """Return what this and earlier attempts recorded in it, in order."""
         attempt = self._desk.attempt
-        below = steps.recorded_below(attempt.card_id, attempt.line, f"{self._scope}/")
-        cut = len(self._scope) + 1
+        scope = self._scope if round is None else self._scopes[round - 1]
+        below = steps.recorded_below(attempt.card_id, attempt.line, f"{scope}/")
+        cut = len(scope) + 1
         return {row.key[cut:]: _entry(row.key[cut:], row) for row in below}
 
     def begin(self, key: str, title: str = "", kind: str = "", input: Any = None) -> Entry:

@@ -145,8 +145,11 @@ class Journal(Protocol):
     Entries are kept by key: a key that has its result keeps it. Each raises LeaseLost.
     """
 
-    def recorded(self) -> dict[str, Entry]:
-        """Return what this and earlier attempts recorded, in order. Only successes replay."""
+    def recorded(self, round: int | None = None) -> dict[str, Entry]:
+        """Return what this and earlier attempts recorded, in order. Only successes replay.
+
+        Each round has a journal of its own; ``round`` names that of an earlier one.
+        """
         ...
 
     def begin(self, key: str, title: str = "", kind: str = "", input: Any = None) -> Entry:
@@ -204,9 +207,12 @@ class Assignment(Protocol):
     """One step of one attempt, as an executor is handed it.
 
     ``given`` is what ``read`` returned. ``tree`` is the folder to work in, ``home`` and ``tmp``
-    are private to the attempt, ``env`` is a command's whole environment. ``token`` opens the
-    server at ``url`` for this attempt alone, while it lasts. ``round`` counts from
-    1; from the second on, ``feedback`` says what checks found wrong with the one before.
+    are private to the attempt, ``env`` is a command's whole environment. A command that writes
+    lines ``name=value``, or JSON objects, into the file ``$HOLDFAST_OUTPUT`` gives the step
+    outputs of these names, beside those of its ``Ending``. ``token`` opens the server at ``url``
+    for this attempt alone, while it lasts. ``round`` counts from 1; from the second on,
+    ``feedback`` says what checks found wrong with the one before, and ``previous`` is what was
+    kept as that one's result.
     """
 
     key: str
@@ -225,6 +231,7 @@ class Assignment(Protocol):
     in_doubt: bool
     round: int
     feedback: str
+    previous: Mapping[str, Any]
 
     @property
     def journal(self) -> Journal: ...
@@ -291,13 +298,33 @@ class Assignment(Protocol):
         """Say what goes on, in a few words, for the card on the board."""
         ...
 
+    def ask(self, question: str, options: Sequence[str] = (), *, key: str = "") -> str:
+        """Return a person's answer, if there is one; else raise Ask, which blocks the card.
+
+        With a ``key`` it is asked by the piece of work of that key in the journal, which was
+        begun, and once for each; without, by the step itself. An answer that is none of the
+        ``options`` is no answer.
+        """
+        ...
+
     def check(self) -> None:
         """Pass if work should go on. Raises HandOver, or LeaseLost: write nothing more then."""
         ...
 
 
 class Executor(Protocol):
-    """Carries out the steps of one kind. It keeps nothing between two calls."""
+    """Carries out the steps of one kind. It keeps nothing between two calls.
+
+    It may also have, see ``trait``:
+
+    * ``commands``, places in what is given that a shell reads, ``""`` for the whole: a
+      ``${{ … }}`` there becomes a variable of the shell and never a part of the command. Those
+      named ``command`` or ``run`` are taken for such unless it says otherwise.
+    * ``continues``, true if its journal is one for all tries: what it has recorded stays done
+      when the step fails, too, and the step is never in doubt.
+    * ``model_driven``, true if a step is over when a model says so. It is then followed by the
+      checks of the goal's criteria, unless the workflow has checks for it.
+    """
 
     kind: str
     capabilities: Sequence[str]
@@ -316,3 +343,15 @@ class Executor(Protocol):
     def carry_out(self, assignment: Assignment) -> Ending:
         """Do the step. Whatever it started is over when this returns or raises."""
         ...
+
+
+_USUAL: Mapping[str, Any] = {
+    "commands": ("command", "run"),
+    "continues": False,
+    "model_driven": False,
+}
+
+
+def trait(executor: Executor, name: str) -> Any:
+    """Return what an executor says of itself beyond what it must."""
+    return getattr(executor, name, _USUAL[name])

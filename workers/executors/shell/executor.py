@@ -17,6 +17,7 @@ class Shell:
 
     kind = "run"
     capabilities = ("shell",)
+    commands = ("",)
 
     def read(self, value: Any, refuse: Refuse) -> Any:
         if not isinstance(value, str) or not value.strip():

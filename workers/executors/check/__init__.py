@@ -1,0 +1,1 @@
+"""A command whose outcome is evidence: what ``run`` does, said to be a check."""
