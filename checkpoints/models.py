@@ -197,17 +197,32 @@ class ArtifactLink(models.Model):
 
 
 class LogChunk(models.Model):
-    """A piece of live output, in the order it arrived."""
+    """A piece of live output, in the order it arrived.
+
+    A line is of one step and one stream; it ends at a line feed, where another step or stream
+    breaks in, or when it is too long. ``line`` and ``step_line`` are the lines, of all the
+    attempt printed and of what the step did, in which the piece begins, so that any line is
+    found without counting. They never fall from one piece to the next.
+    """
 
     id = models.BigAutoField(primary_key=True)
     attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="log_chunks")
     step_key = models.CharField(max_length=200, blank=True)
     stream = models.CharField(max_length=16)
     text = models.TextField()
+    line = models.PositiveIntegerField(default=1)
+    step_line = models.PositiveIntegerField(default=1)
+    breaks = models.PositiveIntegerField(default=0)  # line feeds in the text
+    open_chars = models.PositiveIntegerField(default=0)  # of the line left unfinished; 0: none
+    style = models.CharField(max_length=100, blank=True)  # that is on before it, see terminal.py
+    style_after = models.CharField(max_length=100, blank=True)
     at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
-        indexes = [models.Index(fields=["attempt", "step_key", "id"], name="log_of_step")]
+        indexes = [
+            models.Index(fields=["attempt", "line", "id"], name="log_by_line"),
+            models.Index(fields=["attempt", "step_key", "step_line", "id"], name="log_by_step"),
+        ]
 
     def __str__(self) -> str:
         return self.text[:80]

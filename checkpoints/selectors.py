@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, QuerySet, Sum, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Case, F, OuterRef, QuerySet, Subquery, Sum, When, Window
+from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
 from boards import sentences
@@ -30,7 +30,6 @@ LEFT_SHOWN = 100
 ATTEMPTS_DRAWN = 6
 TAPE_STEPS = 24
 LABELS_OFFERED = 30
-LOG_CHARS = 200_000
 
 # The drawing of the attempts, in its own units; text is about CHAR wide at its size.
 WIDTH, LANE, TOP, EDGE, CHAR = 846.0, 34, 26, 6.0, 6.1
@@ -103,6 +102,7 @@ class Row:
     attempt_number: int = 0
     letter: str = "r"
     result: Any = None
+    log_lines: int = 0
 
     @property
     def notes(self) -> list[str]:
@@ -165,7 +165,7 @@ def letter(step: Step) -> str:
 
 def rows(card: Card, attempts: dict[UUID, Attempt]) -> list[Row]:
     """Return the newest steps with the checkpoints saved after them, oldest first."""
-    mine = Step.objects.filter(card=card, inherited=False)
+    mine = with_log_lines(Step.objects.filter(card=card, inherited=False))
     newest = list(mine.order_by("-number")[:STEPS_SHOWN])
     newest.reverse()
     lowest = newest[0].number if newest else 0
@@ -183,10 +183,29 @@ def rows(card: Card, attempts: dict[UUID, Attempt]) -> list[Row]:
                 attempt_number=attempt.number if attempt else 0,
                 letter=letter(step),
                 result=_told(step.result),
+                log_lines=step.log_lines,
             )
         )
         listed += [Row(checkpoint=c) for c in saved.pop(step.number, [])]
     return listed
+
+
+def with_log_lines(steps: QuerySet[Step]) -> QuerySet[Any]:
+    """Annotate ``log_lines``: how many lines each step's attempt has printed for its key."""
+    newest = LogChunk.objects.filter(
+        attempt_id=OuterRef("attempt_id"), step_key=OuterRef("key")
+    ).order_by("-step_line", "-id")
+    unended = Case(When(open_chars=0, then=0), default=1)
+    lines = newest.values(n=F("step_line") + F("breaks") - 1 + unended)[:1]
+    return steps.annotate(log_lines=Coalesce(Subquery(lines), 0))
+
+
+def printed(attempt: Attempt) -> list[Any]:
+    """Return the attempt's newest steps that printed something, oldest first."""
+    mine = with_log_lines(Step.objects.filter(attempt=attempt, inherited=False))
+    newest = mine.only("key").order_by("-number")[:STEPS_SHOWN]
+    told = {step.key: step for step in newest if step.log_lines}
+    return list(told.values())[::-1]
 
 
 @dataclass(slots=True)
@@ -499,19 +518,6 @@ def story(events: Iterable[Event], columns: Mapping[str, str]) -> list[Said]:
         else:
             told.append(Said(event, sentences.told(event, columns)))
     return told
-
-
-def log_of(attempt_id: UUID, step_key: str, after: int) -> tuple[list[dict[str, Any]], int]:
-    """Return the pieces of a step's output after an id, and the id to go on from."""
-    chunks = LogChunk.objects.filter(attempt_id=attempt_id, step_key=step_key, id__gt=after)
-    pieces, size, last = [], 0, after
-    for chunk in chunks.order_by("id")[:500]:
-        pieces.append({"stream": chunk.stream, "text": chunk.text})
-        size += len(chunk.text)
-        last = chunk.pk
-        if size > LOG_CHARS:
-            break
-    return pieces, last
 
 
 def activity(board: Board) -> dict[str, dict[str, str]]:

@@ -10,6 +10,5 @@ urlpatterns = [
     path("cards/<str:key>", views.card, name="card"),
     path("cards/<str:key>/drawer", views.drawer, name="drawer"),
     path("markdown", views.preview, name="preview"),
-    path("cards/<str:key>/output", views.output, name="output"),
     path("boards/<str:key>/tapes", views.tapes, name="tapes"),
 ]

@@ -1,4 +1,4 @@
-"""The card page, the live log, and what running cards show on the board."""
+"""The card page, and what running cards show on the board."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from events import log
 from events.models import Event
 from goals.models import Decision, Discovery, Goal
 from kernel.access import Role
-from kernel.errors import DomainError, Invalid, NotFound
+from kernel.errors import DomainError
 from kernel.limits import whole_number
 
 ROWS = 100
@@ -140,6 +140,7 @@ def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
     left = Salvage.objects.filter(attempt__card=found).count()
     return [
         {"name": "steps", "words": _("Steps"), "count": latest.step_number if latest else 0},
+        {"name": "log", "words": _("Log"), "count": None},
         {
             "name": "checkpoints",
             "words": _("Checkpoints"),
@@ -165,6 +166,16 @@ def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
 def _steps(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
     rows = selectors.rows(found, {a.pk: a for a in attempts})
     return {"rows": rows, "planned": selectors.planned(found, rows)}
+
+
+def _log(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
+    shown = _attempt(found, request.GET.get("attempt", "")) or (attempts[0] if attempts else None)
+    step = request.GET.get("step")
+    return {
+        "shown": shown,
+        "step": step if step and "\x00" not in step else None,
+        "printed": selectors.printed(shown) if shown else [],
+    }
 
 
 def _checkpoints(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
@@ -206,6 +217,7 @@ def _activity(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dic
 #: What each tab reads, and nobody else.
 _TABS: dict[str, Callable[[HttpRequest, Card, list[Attempt]], dict[str, Any]]] = {
     "steps": _steps,
+    "log": _log,
     "checkpoints": _checkpoints,
     "left": _left,
     "messages": _messages,
@@ -220,23 +232,6 @@ def _attempt(found: Card, text: str) -> Attempt | None:
     """The card's attempt of this number, or None for any other text."""
     number = whole_number(text)
     return found.attempts.filter(number=number).first() if number is not None else None
-
-
-@require_GET
-@for_people
-def output(request: HttpRequest, key: str) -> HttpResponse:
-    """The output of a step after an id, as JSON pieces."""
-    found = lookup.card(principal(request), key)
-    step = request.GET.get("step", "")
-    try:
-        number, after = int(request.GET.get("attempt", "")), int(request.GET.get("after", "0"))
-    except ValueError:
-        raise Invalid.field("attempt", "must be a whole number.") from None
-    attempt = found.attempts.filter(number=number).first() if 0 < number < 2**31 else None
-    if attempt is None or "\x00" in step or not 0 <= after < 2**63:
-        raise NotFound("There is no such attempt.")
-    pieces, last = selectors.log_of(attempt.pk, step, after)
-    return JsonResponse({"pieces": pieces, "last": last})
 
 
 @require_GET

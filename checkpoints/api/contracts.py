@@ -10,6 +10,8 @@ from rest_framework import serializers
 from boards.api.contracts import CardOut, card_out
 from checkpoints import lines, merging
 from checkpoints.differences import Difference, Files
+from checkpoints.loglines import Line as LogLine
+from checkpoints.loglines import Match as LogMatch
 from checkpoints.models import Briefing, Checkpoint, Merge, Salvage, Step
 from checkpoints.snapshots import FileChange
 from checkpoints.verifying import Fault, Verdict
@@ -121,6 +123,78 @@ class LogIn(Body):
     step = Key(required=False, allow_null=True)
     stream = serializers.ChoiceField(["stdout", "stderr", "log"])
     text = Text(1_000_000, required=True, allow_blank=True)
+
+
+class RawLogQuery(serializers.Serializer[Any]):
+    """Which output: of one step, or all of the attempt's."""
+
+    step = Key(required=False, help_text="A step's key; all of the attempt unless told.")
+
+
+class LogQuery(RawLogQuery):
+    """Which stretch of the output."""
+
+    line = serializers.IntegerField(
+        min_value=1, max_value=MAX_COUNT, default=1, help_text="The first line, 1 unless told."
+    )
+    limit = serializers.IntegerField(
+        min_value=1,
+        max_value=1000,
+        default=200,
+        help_text="1 to 1000 lines, 200 unless told; fewer come where they are very long.",
+    )
+    tail = serializers.IntegerField(
+        min_value=1, max_value=1000, required=False, help_text="The last so many lines instead."
+    )
+    plain = serializers.BooleanField(
+        default=False, help_text="Without control sequences, as a terminal would leave it."
+    )
+
+
+class LogSearchQuery(RawLogQuery):
+    """What to look for in the output."""
+
+    q = serializers.CharField(
+        max_length=200, trim_whitespace=False, help_text="The words as they stand, no pattern."
+    )
+    line = serializers.IntegerField(
+        min_value=1, max_value=MAX_COUNT, default=1, help_text="Where to begin; see `next_line`."
+    )
+    case = serializers.BooleanField(default=False, help_text="Whether capitals matter.")
+    texts = serializers.BooleanField(
+        default=False, help_text="Whether to tell the lines themselves; then 200 at a time."
+    )
+
+
+class LogLineOut(serializers.Serializer[LogLine]):
+    line = serializers.IntegerField()
+    step = serializers.CharField()
+    stream = serializers.CharField()
+    at = serializers.DateTimeField()
+    text = serializers.CharField()
+    style = serializers.CharField(
+        help_text="The graphic rendition that is on when the line begins, such as `1;31`."
+    )
+
+
+class LogOut(serializers.Serializer[Any]):
+    results = LogLineOut(many=True)
+    next_line = serializers.IntegerField(allow_null=True)
+    total_lines = serializers.IntegerField()
+    ended = serializers.BooleanField(help_text="No more will come: the attempt is over.")
+
+
+class LogMatchOut(serializers.Serializer[LogMatch]):
+    line = serializers.IntegerField()
+    text = serializers.CharField()
+
+
+class LogMatchesOut(serializers.Serializer[Any]):
+    results = serializers.ListField(child=serializers.IntegerField())
+    texts = LogMatchOut(many=True)
+    next_line = serializers.IntegerField(
+        allow_null=True, help_text="Look on from here; null when all was looked through."
+    )
 
 
 class StepUsageOut(serializers.Serializer[Step]):

@@ -41,6 +41,17 @@ urlpatterns = [
         views.ToldView.as_view(),
         name="told",
     ),
+    path("cards/<str:card>/attempts/<int:number>/log", views.LogView.as_view(), name="log"),
+    path(
+        "cards/<str:card>/attempts/<int:number>/log/matches",
+        views.LogMatchesView.as_view(),
+        name="log-matches",
+    ),
+    path(
+        "cards/<str:card>/attempts/<int:number>/log/raw",
+        views.RawLogView.as_view(),
+        name="log-raw",
+    ),
     path("artifacts", views.ArtifactsView.as_view(), name="artifacts"),
     path("artifacts/<str:sha256>", views.ArtifactView.as_view(), name="artifact"),
 ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.http import FileResponse, HttpResponse
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.parsers import BaseParser
@@ -20,17 +20,21 @@ from rest_framework.response import Response
 from boards import lookup
 from boards.api.contracts import CardOut, MessageOut, card_out
 from boards.api.views import LIST
+from boards.models import Attempt
 from checkpoints import (
     artifacts,
     briefing,
     differences,
     lines,
+    loglines,
     merging,
     reviews,
     salvaging,
+    terminal,
     verifying,
 )
 from checkpoints.api import contracts as c
+from checkpoints.loglines import Log
 from checkpoints.models import Checkpoint, Salvage, Step
 from events.endpoint import Endpoint, listed, page
 from events.receipts import Answer
@@ -301,18 +305,99 @@ class BriefingView(Endpoint):
         return self.respond(Answer(200, body, headers={"ETag": tag}))
 
 
-class ToldView(Endpoint):
+class AttemptEndpoint(Endpoint):
+    """Base of what is read of one attempt."""
+
+    def attempt(self, card: str, number: int) -> Attempt:
+        """Return the card's attempt of this number. Raises NotFound."""
+        found = lookup.card(self.principal, card)
+        attempt = found.attempts.filter(number=number).first() if number < 2**31 else None
+        if attempt is None:
+            raise NotFound(f"The card has no attempt {number}.")
+        return attempt
+
+
+class ToldView(AttemptEndpoint):
     """What an attempt was told when it began, to the byte."""
 
     @extend_schema(operation_id="get_attempt_briefing", responses=c.ToldOut)
     def get(self, request: Request, card: str, number: int) -> Response:
-        attempt = lookup.card(self.principal, card).attempts.filter(number=number).first()
-        if attempt is None:
-            raise NotFound(f"The card has no attempt {number}.")
-        kept = briefing.told(attempt)
+        kept = briefing.told(self.attempt(card, number))
         if kept is None:
             raise NotFound(f"Attempt {number} was given no briefing when it began.")
         return self.respond(Answer(200, c.ToldOut(kept).data))
+
+
+class LogView(AttemptEndpoint):
+    """A stretch of what an attempt printed, by line numbers."""
+
+    @extend_schema(operation_id="read_log", parameters=[c.LogQuery], responses=c.LogOut)
+    def get(self, request: Request, card: str, number: int) -> Response:
+        attempt = self.attempt(card, number)
+        asked = self.query(c.LogQuery)
+        log = Log(attempt.pk, asked.get("step"))
+        total = log.total()
+        first, limit = asked["line"], asked["limit"]
+        if "tail" in asked:
+            first, limit = max(1, total - asked["tail"] + 1), asked["tail"]
+        lines = loglines.stretch(log, first, limit)
+        # More may have come since it was counted.
+        total = max(total, lines[-1].line) if lines else total
+        if asked["plain"]:
+            for line in lines:
+                line.text, line.style = terminal.plain(line.text), ""
+        body = {
+            "results": c.LogLineOut(lines, many=True).data,
+            "next_line": lines[-1].line + 1 if lines and lines[-1].line < total else None,
+            "total_lines": total,
+            "ended": attempt.status != Attempt.Status.RUNNING,
+        }
+        return self.respond(Answer(200, body))
+
+
+class LogMatchesView(AttemptEndpoint):
+    """The numbers of the lines that hold some words, over all of an attempt's output."""
+
+    @extend_schema(
+        operation_id="search_log", parameters=[c.LogSearchQuery], responses=c.LogMatchesOut
+    )
+    def get(self, request: Request, card: str, number: int) -> Response:
+        attempt = self.attempt(card, number)
+        asked = self.query(c.LogSearchQuery)
+        found = loglines.search(
+            Log(attempt.pk, asked.get("step")),
+            asked["q"],
+            asked["line"],
+            case=asked["case"],
+            most=200 if asked["texts"] else loglines.MAX_MATCHES,
+        )
+        body = {
+            "results": found.lines,
+            "texts": c.LogMatchOut(found.found, many=True).data if asked["texts"] else [],
+            "next_line": found.next_line,
+        }
+        return self.respond(Answer(200, body))
+
+
+class RawLogView(AttemptEndpoint):
+    """All that an attempt printed, byte by byte, as a download."""
+
+    @extend_schema(
+        operation_id="download_log",
+        parameters=[OpenApiParameter("step", str, description="A step's key.")],
+        responses={(200, "text/plain"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, card: str, number: int) -> Any:
+        attempt = self.attempt(card, number)
+        step = self.query(c.RawLogQuery).get("step")
+        response = StreamingHttpResponse(
+            loglines.raw(Log(attempt.pk, step)), content_type="text/plain; charset=utf-8"
+        )
+        named = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{card}-{number}{f'-{step}' if step else ''}")
+        response["Content-Disposition"] = f'attachment; filename="{named}.log"'
+        response["X-Content-Type-Options"] = "nosniff"
+        response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+        return response
 
 
 def max_tokens(request: Request) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import holdfast
-from holdfast.cli import lines
+from holdfast.cli import lines, logs
 from holdfast.cli.boards import card_table
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import (
@@ -286,7 +286,7 @@ def reject(card: str, reason: str, as_json: bool) -> None:
     _done(changed, as_json, "Rejected {key}; it is {state}.")
 
 
-for _command in lines.COMMANDS:
+for _command in (*lines.COMMANDS, logs.log):
     card.add_command(_command)
 
 

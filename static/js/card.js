@@ -4,14 +4,14 @@ import {connect} from "./live.js";
 import {count} from "./lease.js";
 import {mentions} from "./mention.js";
 import {editing, ready, show} from "./edit.js";
-import {colour, followAll as follow} from "./output.js";
+import {grown, logs} from "./log.js";
+import {coloured} from "./terminal.js";
 import {reviewing, viewed} from "./review.js";
 import {pushUndo} from "./undo.js";
 import {gettext} from "./words.js";
 
 const main = document.getElementById("main");
 const {card, key, board} = main.dataset;
-const followAll = () => follow(() => { if (following) watch(); });
 
 /* ---- renewing ---------------------------------------------------------------------------- */
 
@@ -73,13 +73,21 @@ function sinceLast() {
   try { localStorage.setItem(SEEN, newest); } catch { /* not kept in this browser: nothing is marked */ }
 }
 
+/* A result that holds terminal colours: they become the page's. */
+function colour() {
+  for (const out of main.querySelectorAll("pre[data-plain]")) {
+    delete out.dataset.plain;
+    for (const node of [...out.childNodes].filter(node => node.nodeType === 3 && node.textContent.includes("\x1b"))) node.replaceWith(coloured(node.textContent));
+  }
+}
+
 /* What scripts add to the page as the server made it. */
 function fresh() {
   colour();
+  logs();
   ready();
   count();
   sinceLast();
-  followAll();
   watch();
 }
 
@@ -125,6 +133,7 @@ function watch() {
   if (!live && pill) pill.hidden = true;
   if (following && live) live.scrollIntoView({block: "nearest"});
 }
+main.addEventListener("holdfast:grown", () => { if (following) watch(); });
 main.addEventListener("wheel", event => { if (event.deltaY < 0) following = false; }, {passive: true});
 main.addEventListener("touchmove", () => { following = false; }, {passive: true});
 
@@ -284,8 +293,9 @@ connect({
   async onEvents(events) {
     const mine = events.filter(event => event.subject === card);
     if (mine.some(event => event.kind === "card.deleted")) { location.href = `/boards/${board}`; return; }
-    if (mine.some(event => event.kind !== "log.appended")) await soon();
-    else if (mine.length) followAll();
+    const printed = mine.filter(event => event.kind === "log.appended");
+    if (printed.length) grown(printed.map(event => event.data));
+    if (mine.length > printed.length) await soon();
   },
   onState({state}) {
     document.getElementById("live-state").textContent = WORDS[state] ?? state;
@@ -295,6 +305,6 @@ connect({
   onResync: soon,
 });
 // A lease that lapses is no event: a page left open finds out by looking.
-setInterval(() => { if (!document.hidden && main.querySelector(".step.live, .pill.run, .pill.fail")) later(0); }, 15_000);
+setInterval(() => { if (!document.hidden && main.querySelector(".step.live, .pill.run, .pill.fail")) { later(0); grown(); } }, 15_000);
 fresh();
 document.querySelector(":target")?.scrollIntoView({block: "center"});

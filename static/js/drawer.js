@@ -2,7 +2,7 @@
 import {announce, call, toast} from "./api.js";
 import {editing, ready} from "./edit.js";
 import {count} from "./lease.js";
-import {colour, followAll} from "./output.js";
+import {grown, logs} from "./log.js";
 import {gettext} from "./words.js";
 
 const holder = document.getElementById("drawer");
@@ -33,8 +33,7 @@ async function show(key, {focus = false} = {}) {
   holder.hidden = false;
   document.querySelectorAll(".open-in-drawer").forEach(node => node.classList.remove("open-in-drawer"));
   cardIn(key)?.classList.add("open-in-drawer");
-  colour();
-  followAll();
+  logs(holder);
   ready(shown());
   count();
   if (focus) { shown().focus({preventScroll: true}); announce(gettext("{key} is open beside the board.", {key})); }
@@ -150,7 +149,7 @@ document.addEventListener("holdfast:changed", event => {
 });
 setInterval(() => {
   if (!shown() || document.hidden) return;
-  if (shown().querySelector("[data-output]")) followAll();
+  grown();
 }, 1000);
 setInterval(() => { if (shown() && !document.hidden) renew(); }, 15_000);
 

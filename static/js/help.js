@@ -20,6 +20,10 @@ const SECTIONS = [
     [gettext("Next, previous card"), "J", "K"], [gettext("Open the whole page"), "↵"], [gettext("Move to…"), "M"], [gettext("Close the drawer"), "Esc"],
     [gettext("Approve, send back"), "A", "D"],
   ]},
+  {name: gettext("A log"), here: () => !!document.querySelector("[data-log]"), keys: [
+    [gettext("Search every line"), "/"], [gettext("Next, previous match"), "N", "⇧ N"], [gettext("Go to line"), ":"],
+    [gettext("Wrap long lines"), "W"], [gettext("Follow what comes"), "F"], [gettext("Copy the marked lines, or all"), "Y"], [gettext("First line, the end"), "Home", "End"],
+  ]},
   {name: gettext("Inbox"), here: () => location.pathname.startsWith("/inbox"), keys: [[gettext("Next, previous notice"), "J", "K"], [gettext("Open"), "↵"]]},
   {name: gettext("Search or run"), here: () => false, keys: [
     [gettext("Commands only"), ">"], [gettext("Labels"), "#"], [gettext("Workers"), "@"], [gettext("Open in a new tab"), "Ctrl", "↵"],

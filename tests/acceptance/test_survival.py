@@ -241,7 +241,7 @@ def watch(eye: Eye | None, step: str, shown: str, *words: str) -> None:
     for word in words:
         expect(row).to_contain_text(word)
     if shown == "live":
-        expect(row.get_by_role("log")).to_contain_text(f"begun: {step}")
+        expect(row.get_by_role("region")).to_contain_text(f"begun: {step}")
 
 
 def begun_again(counter: Path, step: str, *, times: int) -> None:

@@ -27,7 +27,7 @@ from django.utils import timezone
 from boards import cards, leases, tokens
 from boards.models import Attempt, Board, Card, Column, Membership, Message, SavedView
 from boards.notices.models import Notice
-from checkpoints import artifacts, briefing, recovery, reviews, salvaging, steps
+from checkpoints import artifacts, briefing, logs, recovery, reviews, salvaging, steps
 from checkpoints.models import Checkpoint
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace
@@ -247,6 +247,7 @@ class Side:
         }
         path = re.sub(r"\{(\w+)\}", lambda m: blanks[m.group(1)], operation.path)
         query = f"?board={self.board.key}" if operation.id == "list_events" else ""
+        query = "?q=building" if operation.id == "search_log" else query
         return path.removeprefix(PREFIX) + query
 
     def _member(self) -> int:
@@ -268,6 +269,7 @@ class Side:
         }
         path = re.sub(r"\{(\w+)\}", lambda m: blanks.get(m.group(1), str(uuid4())), operation.path)
         query = "?board=NOWHERE" if operation.id == "list_events" else ""
+        query = "?q=building" if operation.id == "search_log" else query
         return path.removeprefix(PREFIX) + query
 
 
@@ -346,6 +348,7 @@ def make_side(key: str, worker: str) -> Side:
         },
     )
     steps.begin(attempt.pk, "build/wheel", title="Build the wheel")
+    logs.append(attempt.pk, [("build/wheel", "stdout", "building\ndone\n")])
     recovery.save(attempt.pk, {"summary": "half way", "key": "half"})
     (decision,) = recovery.record_memory(attempt.pk, decisions=[{"title": "use a queue"}])
     (discovery,) = recovery.record_memory(

@@ -196,7 +196,6 @@ class TestWhoMaySee:
             f"/boards/{board.key}/tapes",
             f"/boards/{board.key}/columns/{card.column_id}?rank=1",
             f"/cards/{card.key}",
-            f"/cards/{card.key}/output?attempt=1",
         ):
             assert client.get(path).status_code == 404, path
             assert Client().get(path).status_code == 302, path

@@ -113,18 +113,24 @@ def test_running_cards_say_what_they_do(client: Client, board: Board) -> None:
     assert told == {str(card.pk): {"now": "Third time lucky", "tape": "xf."}}
 
 
-def test_output_is_read_in_pieces_from_a_place_on(client: Client, board: Board) -> None:
+def test_the_log_tab_names_the_steps_that_printed(client: Client, board: Board) -> None:
     cards.create(board, "user:ada", title="Run", column=column(board, "in_progress"))
+    assert (
+        "Nobody has worked on this card yet" in client.get("/cards/PAY-1?tab=log").content.decode()
+    )
     attempt = leases.claim("ada")
     assert attempt
-    steps.begin(attempt.pk, "go")
-    first = logs.append(attempt.pk, [("go", "stdout", "one\n")])
-    logs.append(attempt.pk, [("go", "stderr", "two\n")])
-    path = "/cards/PAY-1/output?attempt=1&step=go"
-    assert [p["text"] for p in client.get(path).json()["pieces"]] == ["one\n", "two\n"]
-    assert [p["text"] for p in client.get(f"{path}&after={first}").json()["pieces"]] == ["two\n"]
-    assert client.get("/cards/PAY-1/output?attempt=x").status_code == 422
-    assert client.get("/cards/PAY-1/output?attempt=9").status_code == 404
+    for key in ("go", "silent", "a/b"):
+        steps.begin(attempt.pk, key)
+    logs.append(attempt.pk, [("go", "stdout", "one\ntwo\nthree"), ("a/b", "stdout", "x\n")])
+    page = client.get("/cards/PAY-1?tab=log&step=a/b").content.decode()
+    assert 'data-attempt="1" data-only="a/b"' in page
+    assert "step=a%2Fb" in page
+    assert '<code>go</code></span><span class="num">3</span>' in page
+    assert "silent" not in page
+    steps.finish(attempt.pk, "go", "succeeded")
+    assert "3 lines" in client.get("/cards/PAY-1").content.decode()
+    assert client.get("/cards/PAY-1?tab=log&attempt=9&step=%00").status_code == 200
 
 
 def test_strangers_sign_in_and_see_only_their_boards(client: Client, board: Board) -> None:

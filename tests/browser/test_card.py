@@ -40,9 +40,9 @@ async def test_steps_output_and_checkpoints_arrive_by_themselves(
     post(
         "/log", {"step": "test", "stream": "stdout", "text": "collected \x1b[32m14 items\x1b[0m\n"}
     )
-    output = page.get_by_role("log", name="Live output of test")
-    await expect(output).to_have_text("collected 14 items")
-    await expect(output.locator(".g")).to_have_text("14 items")
+    output = page.get_by_role("region", name="Live output of test")
+    await expect(output.locator(".lt")).to_have_text(["collected 14 items"])
+    await expect(output.locator(".f2")).to_have_text("14 items")
     post("/log", {"step": "test", "stream": "stderr", "text": "one warning\n"})
     await expect(output).to_contain_text("one warning")
     done = {"status": "succeeded", "checkpoint": {"summary": "All 14 pass", "next_step": "Ship"}}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from boards import cards
 from checkpoints import logs
@@ -37,6 +39,19 @@ def test_long_output_is_cut_into_chunks_and_loses_nothing(attempt):
     rows = LogChunk.objects.order_by("id")
     assert "".join(r.text for r in rows) == text
     assert all(len(r.text) <= logs.MAX_CHUNK_CHARS for r in rows)
+
+
+def test_however_many_pieces_there_are_it_takes_four_statements(attempt):
+    logs.append(attempt.pk, [("a", "stdout", "before")])
+    pieces = [("a", "stdout", f"{n}\n") for n in range(50)] + [("b", "stderr", "x")]
+    for some in (pieces[:1], pieces):
+        with CaptureQueriesContext(connection) as captured:
+            logs.append(attempt.pk, some)
+        words = [query["sql"].split()[0] for query in captured]
+        assert [w for w in words if w not in ("SAVEPOINT", "RELEASE")] == [
+            *("UPDATE", "SELECT", "INSERT"),
+            "WITH" if connection.vendor == "postgresql" else "INSERT",
+        ]
 
 
 def test_what_no_store_takes_is_replaced(attempt):
