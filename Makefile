@@ -1,5 +1,6 @@
 # make run    start Holdfast; everything it needs is set up first
 # make test   set up, then run every test that this machine can run
+# make model  install what steps of the kind `llm` need, about 120 MB more
 # make lint   what CI checks before the tests
 # make bench  measure; rows go to bench/out/
 # make clean  remove what the others made here, but never your data
@@ -20,7 +21,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14 p
 # A half-made environment (an interrupted first run, a Python since removed) is made anew.
 _ := $(shell [ -x $(BIN)/python ] && [ -e $(VENV)/.made ] || rm -f $(VENV)/.made $(VENV)/.run $(VENV)/.test)
 
-.PHONY: help run test test-fast lint bench clean
+.PHONY: help run model test test-fast lint bench clean
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -47,6 +48,10 @@ $(VENV)/.test: requirements/test.lock | $(VENV)/.made
 # exec: a signal for make's child is a signal for the runtime.
 run: $(VENV)/.run
 	@exec $(BIN)/python manage.py runtime
+
+model: $(VENV)/.run requirements/model.lock
+	@echo "Installing what language models are spoken to with…"
+	@$(PIP) requirements/model.lock
 
 test: $(VENV)/.test
 	@$(ON_PATH) sh tests/run

@@ -55,6 +55,17 @@ def env_list(name: str) -> list[str]:
     return [entry.strip() for entry in env_str(name).split(",") if entry.strip()]
 
 
+def env_pairs(name: str) -> dict[str, str]:
+    """Return a comma-separated list of NAME=value by name."""
+    pairs: dict[str, str] = {}
+    for item in env_list(name):
+        key, found, value = (part.strip() for part in item.partition("="))
+        if not (key and found and value):
+            raise ImproperlyConfigured(f"{name} must be a list such as NAME=value,OTHER=value.")
+        pairs[key] = value
+    return pairs
+
+
 def env_choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     """Return ``name``, which must be one of ``allowed``."""
     raw = env_str(name, default)

@@ -15,6 +15,7 @@ from runtime_site.env import (
     env_choice,
     env_int,
     env_list,
+    env_pairs,
     env_str,
     env_url,
 )
@@ -56,6 +57,9 @@ ALLOWED_HOSTS = list(dict.fromkeys(ALLOWED_HOSTS))
 DEMO = env_bool("DEMO", True)
 ALLOW_COMMANDS = env_bool("ALLOW_COMMANDS", False)
 COMMAND_ENV = env_list("COMMAND_ENV")  # names of variables that commands may see as well
+# Which variable of the workers' environment may go as a key to which address, for `llm` steps.
+MODEL_KEYS = env_pairs("MODEL_KEYS")
+MODEL_ENDPOINTS = env_list("MODEL_ENDPOINTS")  # the only addresses `llm` steps ask; none: any
 COMMAND_SANDBOX = env_choice("COMMAND_SANDBOX", "auto", ("auto", "plain"))  # plain: no bubblewrap
 BOOTSTRAP_TOKEN = env_str("BOOTSTRAP_TOKEN")
 if BOOTSTRAP_TOKEN and len(BOOTSTRAP_TOKEN) < 32:
@@ -314,5 +318,6 @@ LOGGING = {
         "asyncio": {"level": "WARNING"},
         "redis": {"level": "WARNING"},
         "psycopg": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},  # a line for each request to a model
     },
 }

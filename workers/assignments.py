@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 
 from boards import attempt_tokens, cards
-from boards.models import Attempt, Board, Card, Message
+from boards.models import Attempt, Board, Card
 from boards.workflows import Step
 from checkpoints import briefing, steps
 from checkpoints.models import Step as StepRow
@@ -198,15 +198,6 @@ class Assignment:
     def hide(self, secret: str) -> None:
         """Count the text among the secrets from now on."""
         self._desk.redactor = self._desk.redactor.knowing(secret)
-
-    def answer(self, question: str) -> str | None:
-        """Return the newest answer to the question as this card last asked it."""
-        asked = Message.objects.filter(
-            card=self._desk.card, kind=Message.Kind.QUESTION, text=question
-        )
-        newest = asked.order_by("-id").first()
-        answered = newest.answered_by.order_by("-id").first() if newest else None
-        return answered.text if answered else None
 
     def agents_word(self) -> dict[str, Any] | None:
         """Return what a program of this attempt said last of its end."""

@@ -1,4 +1,4 @@
-"""Reading what commands left in a workspace, without being led out of it.
+"""Reading and writing what commands left in a workspace, without being led out of it.
 
 Commands own the workspace, so any name in it may be a symbolic link to somewhere else by the
 time it is opened. Every component is opened relative to its parent with ``O_NOFOLLOW``; a
@@ -7,7 +7,9 @@ link, a device or a pipe is refused, never followed or waited for.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -18,6 +20,7 @@ MAX_VISITED = 200_000
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotInside(Exception):
@@ -29,22 +32,68 @@ def open_inside(root: Path, relative: str) -> IO[bytes]:
 
     Raises FileNotFoundError when there is none and NotInside when it is something else.
     """
-    parts = PurePosixPath(relative).parts
-    if not parts or ".." in parts or PurePosixPath(relative).is_absolute():
-        raise NotInside(f"{relative} is not a path inside the workspace.")
-    folder = os.open(root, _FOLDER)
+    folder, name = _folder_of(root, relative)
     try:
-        for part in parts[:-1]:
-            inner = _open(part, _FOLDER, folder, relative)
-            os.close(folder)
-            folder = inner
-        handle = _open(parts[-1], _FILE, folder, relative)
+        handle = _open(name, _FILE, folder, relative)
     finally:
         os.close(folder)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise NotInside(f"{relative} is not a regular file.")
     return os.fdopen(handle, "rb")
+
+
+def write_inside(root: Path, relative: str, data: bytes) -> None:
+    """Make ``relative`` under ``root`` a regular file with that content, whole or not at all.
+
+    Folders on the way are made; an existing file keeps its mode. Raises NotInside where a link
+    or anything else stands in the way, and OSError when the disk does.
+    """
+    folder, name = _folder_of(root, relative, make=True)
+    fresh = f".{secrets.token_hex(8)}.new"
+    try:
+        mode = 0o666
+        try:
+            there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISREG(there.st_mode):
+                raise NotInside(f"{relative} is not a regular file.")
+            mode = stat.S_IMODE(there.st_mode)
+        except FileNotFoundError:
+            pass
+        try:
+            handle = os.open(fresh, _FRESH, mode, dir_fd=folder)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                if mode != 0o666:
+                    os.fchmod(file.fileno(), mode)
+            os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(fresh, dir_fd=folder)
+            raise
+    finally:
+        os.close(folder)
+
+
+def _folder_of(root: Path, relative: str, *, make: bool = False) -> tuple[int, str]:
+    """Return the open folder that holds ``relative``, reached without a link, and its last name."""
+    path = PurePosixPath(relative)
+    parts = path.parts
+    if not parts or ".." in parts or path.is_absolute() or "\x00" in relative:
+        raise NotInside(f"{relative} is not a path inside the workspace.")
+    folder = os.open(root, _FOLDER)
+    try:
+        for part in parts[:-1]:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+            inner = _open(part, _FOLDER, folder, relative)
+            os.close(folder)
+            folder = inner
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder, parts[-1]
 
 
 def _open(name: str, flags: int, folder: int, relative: str) -> int:

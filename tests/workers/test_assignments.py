@@ -1,4 +1,4 @@
-"""What an executor is handed: pieces on record, follow-up cards, answers, secrets, a guard."""
+"""What an executor is handed: pieces on record, follow-up cards, secrets, a guard."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from boards import cards, leases, workflows
-from boards.models import Board, Card, Message
+from boards import leases, workflows
+from boards.models import Board, Card
 from checkpoints.models import Step
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace
@@ -49,7 +49,7 @@ def desk(bench: Bench) -> Iterator[Desk]:
 @pytest.fixture
 def assignment(desk: Desk) -> Assignment:
     step = workflows.parse(desk.card.workflow).steps[0]
-    return Assignment(desk, step, turn=1, in_doubt=False, done=0, total=1)
+    return Assignment(desk, step, scopes=["step1/1"], in_doubt=False, done=0, total=1)
 
 
 def test_what_was_learnt_is_on_record_with_the_piece_that_taught_it(
@@ -93,19 +93,6 @@ def test_a_lost_attempt_proposes_nothing(assignment: Assignment, desk: Desk) -> 
     with pytest.raises(LeaseLost):
         assignment.journal.propose("p", "One more")
     assert Card.objects.count() == 1
-
-
-def test_the_answer_is_that_to_the_question_as_last_asked(
-    assignment: Assignment, desk: Desk
-) -> None:
-    assert assignment.answer("Which?") is None
-    for answer in ("left", "right"):
-        question = Message.objects.create(
-            card=desk.card, kind=Message.Kind.QUESTION, actor="worker:x", text="Which?"
-        )
-        assert assignment.answer("Which?") is None
-        cards.say(desk.card.pk, SYSTEM.actor, answer, answers=question.pk)
-        assert assignment.answer("Which?") == answer
 
 
 def test_a_secret_that_is_hidden_is_struck_out_from_then_on(assignment: Assignment) -> None:

@@ -274,10 +274,6 @@ class Assignment(Protocol):
         """Count the text among the secrets from now on."""
         ...
 
-    def answer(self, question: str) -> str | None:
-        """Return what a person answered when this card last asked the question, if anybody did."""
-        ...
-
     def agents_word(self) -> dict[str, Any] | None:
         """Return what a program of this attempt said last of its end, with ``token``.
 
