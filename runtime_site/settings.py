@@ -60,6 +60,7 @@ COMMAND_ENV = env_list("COMMAND_ENV")  # names of variables that commands may se
 # Which variable of the workers' environment may go as a key to which address, for `llm` steps.
 MODEL_KEYS = env_pairs("MODEL_KEYS")
 MODEL_ENDPOINTS = env_list("MODEL_ENDPOINTS")  # the only addresses `llm` steps ask; none: any
+WORKFLOWS_DIR = env_str("WORKFLOWS_DIR")  # a folder of modules with Python workflows
 COMMAND_SANDBOX = env_choice("COMMAND_SANDBOX", "auto", ("auto", "plain"))  # plain: no bubblewrap
 BOOTSTRAP_TOKEN = env_str("BOOTSTRAP_TOKEN")
 if BOOTSTRAP_TOKEN and len(BOOTSTRAP_TOKEN) < 32:

@@ -260,7 +260,15 @@ class Journal:
         cut = len(scope) + 1
         return {row.key[cut:]: _entry(row.key[cut:], row) for row in below}
 
-    def begin(self, key: str, title: str = "", kind: str = "", input: Any = None) -> Entry:
+    def begin(
+        self,
+        key: str,
+        title: str = "",
+        kind: str = "",
+        input: Any = None,
+        *,
+        continues: bool = False,
+    ) -> Entry:
         """Say that the piece of work begins; the entry tells whether to do it."""
         begun = self._desk.write(
             lambda: steps.begin(
@@ -269,6 +277,7 @@ class Journal:
                 title=title[:300],
                 kind=kind,
                 input=input,
+                continues=continues,
             )
         )
         return _entry(key, begun.step)

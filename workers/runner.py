@@ -305,7 +305,8 @@ class _Slice:
 
 def _is_model_driven(kind: str) -> bool:
     executor = executors.known().get(kind)
-    return executor is not None and bool(trait(executor, "model_driven"))
+    driven = executor is not None and bool(trait(executor, "model_driven"))
+    return driven or kind in ("agent", "llm")
 
 
 def _check_of(criterion: Criterion, workflow: Workflow) -> Step:

@@ -152,8 +152,19 @@ class Journal(Protocol):
         """
         ...
 
-    def begin(self, key: str, title: str = "", kind: str = "", input: Any = None) -> Entry:
-        """Say that the piece of work begins; the entry tells whether to do it."""
+    def begin(
+        self,
+        key: str,
+        title: str = "",
+        kind: str = "",
+        input: Any = None,
+        *,
+        continues: bool = False,
+    ) -> Entry:
+        """Say that the piece of work begins; the entry tells whether to do it.
+
+        One that ``continues`` is not in doubt when it is begun again, such as a question.
+        """
         ...
 
     def finish(
