@@ -139,6 +139,9 @@ class BoardForm(EditForm):
     )
 
     budgets = ObjectField()
+    caps = ObjectField(
+        help_text='{"labels": {"gpu": 1}, "workers": {"ada-*": 2, "agent": 4}, "each_worker": 1}'
+    )
 
     class Meta:
         model = Board
@@ -150,6 +153,10 @@ class BoardForm(EditForm):
             "allow_commands",
             "enforce_dead_ends",
             "budgets",
+            "share",
+            "max_running",
+            "caps",
+            "ageing_seconds",
         )
 
 

@@ -50,6 +50,10 @@ BOARD_FIELDS = (
     "enforce_dead_ends",
     "defaults",
     "budgets",
+    "share",
+    "max_running",
+    "caps",
+    "ageing_seconds",
 )
 #: How many cards one attempt may add where the board's defaults say nothing.
 FOLLOW_UPS_PER_ATTEMPT = 20

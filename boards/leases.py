@@ -11,7 +11,8 @@ Rules that keep every path safe:
 * A change to a card locks the Card row first and then those of the cards that wait for it,
   writes its Attempt, then the Column whose ranks it needs, then the sums of what was spent, the
   board's event counter last.
-  What changes dependencies locks the board before all, and parents before their children.
+  What changes dependencies, and a claim on a board with caps or shares, locks the board before
+  all; parents come before their children.
   Locks are ``no_key``: a plain FOR UPDATE waits on the foreign keys of a checkpoint inserted
   meanwhile, and deadlocks.
 * An attempt is live while its *status* says so. The clock only makes it eligible for
@@ -35,17 +36,17 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, F, Max, Q, QuerySet
+from django.db.models import F, Max
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from boards import bounds, dispatch, ranks
+from boards import bounds, choice, dispatch, ranks
+from boards.choice import Asking, Chosen
 from boards.models import (
     Attempt,
     AttemptQuerySet,
     Board,
     Card,
-    CardQuerySet,
     Column,
     Dependency,
     Message,
@@ -63,9 +64,6 @@ BACKOFF_BASE_SECONDS = 5
 BACKOFF_MAX_SECONDS = 600
 #: How many lapsed attempts a claim ends before it looks for a card.
 CLAIM_EXPIRES = 8
-#: How many cards, goals and boards a claim finds to be over budget before it gives up.
-CLAIM_LOOKS = 20
-_FIELD_OF = {"card": "pk", "goal": "goal_id", "board": "board_id"}
 
 Status = Attempt.Status
 State = Card.State
@@ -224,12 +222,15 @@ def claim(
     capabilities: Collection[str] = (),
     goal_id: UUID | None = None,
     card_id: UUID | None = None,
+    ours: bool = False,
     lease_seconds: int = 60,
 ) -> Attempt | None:
     """Lease the most urgent claimable card to ``worker``, or return None when there is none.
 
-    ``boards`` bounds the choice (None: every board). A lapsed lease counts as claimable, so
-    correctness needs no reaper. With ``card_id`` it is that card or NotClaimable, saying why.
+    ``boards`` bounds the choice (None: every board), and so does ``ours``: to what built-in
+    workers carry out. Which card it is where there are caps and shares, ``choice`` says. A
+    lapsed lease counts as claimable, so correctness needs no reaper. With ``card_id`` it is that
+    card or NotClaimable, saying why.
 
     Within ``enclosing`` the caller ends lapsed attempts before: ending one takes the event
     counter, the last of all locks, and claiming another card after that could deadlock.
@@ -237,151 +238,42 @@ def claim(
     if not enclosed():
         expire_lapsed(limit=CLAIM_EXPIRES, boards=boards, card_id=card_id)
     now = timezone.now()
+    asking = Asking(worker, token_id, boards, frozenset(capabilities), goal_id, ours)
     with transition():
-        card = (
-            _next(boards, capabilities, goal_id, now)
-            if card_id is None
-            else _named(card_id, boards, capabilities, now)
-        )
-        if card is None:
+        chosen = choice.best(asking, now) if card_id is None else _named(card_id, asking, now)
+        if chosen is None:
             return None
-        return _begin(card, worker, token_id, lease_seconds, now)
+        if chosen.column is not None:
+            enter(chosen.card, chosen.column, State.WAITING, ranks.bottom(chosen.column))
+        if chosen.turn is not None:
+            chosen.turn.take(chosen.card)
+        return _begin(chosen.card, worker, token_id, lease_seconds, now)
 
 
-def _locked(cards: CardQuerySet, *, skip: bool) -> CardQuerySet:
-    return cards.select_for_update(of=("self",), no_key=True, skip_locked=skip)
-
-
-def _next(
-    boards: frozenset[UUID] | None,
-    capabilities: Collection[str],
-    goal_id: UUID | None,
-    now: datetime,
-) -> Card | None:
-    scope = Card.objects.visible_to(boards)
-    if goal_id is not None:
-        scope = scope.filter(goal_id=goal_id)
-    full = _full_columns(boards)
-    waiting = workable(scope.ready(now), capabilities)
-    if full:
-        waiting = waiting.exclude(column_id__in=full)
-    return _affordable(waiting) or _pulled(scope, boards, capabilities, now)
-
-
-def _affordable(cards: CardQuerySet) -> Card | None:
-    """Return the best of the cards, locked, whose budgets allow another attempt.
-
-    Whoever is found to be over one is signed as such afterwards; the next claim passes it over
-    without a look.
-    """
-    for _ in range(CLAIM_LOOKS):
-        card = _locked(cards.in_claim_order(), skip=True).first()
-        over = bounds.used_up(card.pk) if card else None
-        if card is None or over is None:
-            return card
-        bounds.look_later(card=card.pk)
-        cards = cards.exclude(**{_FIELD_OF[over.kind]: over.owner_id})
-    return None
-
-
-def workable(cards: CardQuerySet, capabilities: Collection[str]) -> CardQuerySet:
-    """Narrow to cards that the capabilities suffice for, of active goals, within every budget.
-
-    Goal and board are subqueries, not joins: the claim reads one table in index order.
-    """
-    resting = Goal.objects.exclude(status=Goal.Status.ACTIVE, over="").values("pk")
-    spent = Board.objects.exclude(over="").values("pk")
-    within = cards.filter(Q(goal=None) | ~Q(goal_id__in=resting), over="")
-    return within.exclude(board_id__in=spent).within(capabilities)
-
-
-def _full_columns(boards: frozenset[UUID] | None) -> list[UUID]:
-    """Return the limited in-progress columns in which no further worker may start.
-
-    They are locked until commit, so two workers can't both take the last place.
-    """
-    return full(limited_columns(boards).select_for_update(no_key=True))
-
-
-def limited_columns(boards: frozenset[UUID] | None) -> QuerySet[Column]:
-    """The in-progress columns in which only so many workers may be at once."""
-    limited = Column.objects.filter(kind=Column.Kind.IN_PROGRESS, wip_limit__isnull=False)
-    if boards is not None:
-        limited = limited.filter(board_id__in=boards)
-    return limited.order_by("pk")
-
-
-def full(limited: QuerySet[Column]) -> list[UUID]:
-    """Return those of the limited columns in which no further worker may start."""
-    columns = list(limited)
-    if not columns:
-        return []
-    running = dict(
-        Card.objects.filter(column__in=columns, state=State.RUNNING)
-        .values_list("column_id")
-        .annotate(n=Count("pk"))
-        .order_by()
-    )
-    return [c.pk for c in columns if running.get(c.pk, 0) >= (c.wip_limit or 0)]
-
-
-def _pulled(
-    scope: CardQuerySet,
-    boards: frozenset[UUID] | None,
-    capabilities: Collection[str],
-    now: datetime,
-) -> Card | None:
-    """Take the best backlog card of a board whose pull is automatic and whose WIP allows."""
-    automatic = Board.objects.visible_to(boards).filter(pull=Board.Pull.AUTO, archived_at=None)
-    for board in automatic.order_by("key"):
-        column = _room(board)
-        if column is None:
-            continue
-        backlog = workable(pullable(scope.filter(board=board), now), capabilities)
-        card = _affordable(backlog)
-        if card is not None:
-            enter(card, column, State.WAITING, ranks.bottom(column))
-            return card
-    return None
-
-
-def pullable(cards: CardQuerySet, now: datetime) -> CardQuerySet:
-    """Narrow to backlog cards that may be started, as far as their own rows tell."""
-    backlog = cards.filter(
-        state=State.BACKLOG, paused=False, unmet_dependencies=0, archived_at=None
-    )
-    return backlog.filter(Q(not_before=None) | Q(not_before__lte=now))
-
-
-def _room(board: Board) -> Column | None:
-    """Return the board's first in-progress column with room, locked, or None."""
-    columns = board.columns.filter(kind=Column.Kind.IN_PROGRESS).order_by("position")
-    for column in columns.select_for_update(no_key=True):
-        if column.wip_limit is None or column.cards.count() < column.wip_limit:
-            return column
-    return None
-
-
-def _named(
-    card_id: UUID, boards: frozenset[UUID] | None, capabilities: Collection[str], now: datetime
-) -> Card:
-    card = _locked(Card.objects.visible_to(boards).filter(pk=card_id), skip=False).first()
+def _named(card_id: UUID, asking: Asking, now: datetime) -> Chosen:
+    """Return the card, locked. Raises NotClaimable, saying why, if this worker can't start it."""
+    cards = Card.objects.visible_to(asking.boards).filter(pk=card_id)
+    board_id = cards.values_list("board_id", flat=True).first()
+    board = choice.lock_if_capped(board_id) if board_id else None
+    card = choice.locked(cards, skip=False).first()
     if card is None:
         raise hidden("card")
     if card.state == State.BACKLOG and card.board.pull == Board.Pull.AUTO:
-        column = _room(card.board)
+        column = choice.room_to_pull(card.board)
         if column is None:
             raise NotClaimable(f"{card.key} can't be pulled: In progress is at its WIP limit.")
         enter(card, column, State.WAITING, ranks.bottom(column))
     why = why_not_claimable(card, now)
-    missing = sorted(set(card.requires) - set(capabilities))
+    missing = sorted(set(card.requires) - set(asking.capabilities))
     if why is None and missing:
         why = f"it requires {', '.join(missing)}, which this worker lacks"
-    if why is None and card.column_id in _full_columns(frozenset([card.board_id])):
+    if why is None and card.column_id in choice.full_columns(frozenset([card.board_id])):
         why = "its column is at the WIP limit for workers"
+    if why is None and board is not None:
+        why = choice.why_no_room(card, board, asking.worker, asking.token_id)
     if why is not None:
         raise NotClaimable(f"{card.key} can't be claimed now: {why}.")
-    return card
+    return Chosen(card)
 
 
 def why_not_claimable(card: Card, now: datetime) -> str | None:
@@ -735,7 +627,7 @@ def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
     with transition():
         held = Attempt.objects.held(attempt_id)
         cards = Card.objects.filter(pk__in=list(held.values_list("card_id", flat=True)))
-        card = _locked(cards, skip=only_lapsed).first()
+        card = choice.locked(cards, skip=only_lapsed).first()
         if card is None:
             return False
         if only_lapsed:
@@ -782,7 +674,7 @@ def _lock_both(attempt_id: UUID) -> tuple[Card, Attempt]:
     card_id, race = found
     if race is not None:
         lock_race(card_id)
-    card = _locked(Card.objects.filter(pk=card_id), skip=False).first()
+    card = choice.locked(Card.objects.filter(pk=card_id), skip=False).first()
     if card is None:
         raise LeaseLost(f"There is no attempt {attempt_id}.")
     return card, Attempt.objects.get(pk=attempt_id)

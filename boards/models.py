@@ -43,6 +43,15 @@ class Board(models.Model):
     defaults = models.JSONField(default=dict, blank=True)
     budgets = models.JSONField(default=dict, blank=True)
     over = models.CharField(max_length=300, blank=True, editable=False)  # see boards.bounds
+    #: Its weight where boards take turns; see ``boards.choice`` for this and what follows.
+    share = models.PositiveSmallIntegerField(default=1)
+    max_running = models.PositiveIntegerField(null=True, blank=True)
+    #: ``{"labels": {label: n}, "workers": {pattern: n}, "each_worker": n}``
+    caps = models.JSONField(default=dict, blank=True)
+    ageing_seconds = models.PositiveIntegerField(null=True, blank=True)
+    turn_started = models.FloatField(default=0, editable=False)
+    turn_ended = models.FloatField(default=0, editable=False)
+    goal_turns = models.JSONField(default=dict, blank=True, editable=False)
     last_card_number = models.PositiveIntegerField(default=0, editable=False)
     version = models.PositiveIntegerField(default=1)
     archived_at = models.DateTimeField(null=True, blank=True)
@@ -58,7 +67,8 @@ class Board(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=Q(key__regex=r"^[A-Z][A-Z0-9]{1,9}$"), name="board_key_shape"
-            )
+            ),
+            models.CheckConstraint(condition=Q(share__gte=1), name="board_share_positive"),
         ]
 
     def __str__(self) -> str:
@@ -126,6 +136,21 @@ class CardQuerySet(models.QuerySet["Card"]):
                 " WHERE need.value NOT IN (SELECT value FROM json_each(%s)))"
             )
         return self.filter(Q(requires=[]) | Q(RawSQL(sql, [have], models.BooleanField())))
+
+    def carrying(self, labels: Collection[str]) -> RawSQL:
+        """The condition that a card has one of these labels."""
+        wanted = json.dumps(list(labels))
+        if connection.vendor == "postgresql":
+            sql = (
+                'EXISTS (SELECT 1 FROM jsonb_array_elements("boards_card"."labels") AS one'
+                " WHERE %s::jsonb @> one)"
+            )
+        else:
+            sql = (
+                'EXISTS (SELECT 1 FROM json_each("boards_card"."labels")'
+                " WHERE value IN (SELECT value FROM json_each(%s)))"
+            )
+        return RawSQL(sql, [wanted], models.BooleanField())
 
     def labelled(self, label: str) -> CardQuerySet:
         """Cards that carry exactly this label."""
@@ -261,6 +286,26 @@ class Card(models.Model):
                 fields=["priority", "rank", "id"],
                 condition=Q(state="waiting", paused=False, unmet_dependencies=0),
                 name="card_claim_order_all",
+            ),
+            models.Index(
+                fields=["board", "goal", "priority", "rank", "id"],
+                condition=Q(state="waiting", paused=False, unmet_dependencies=0),
+                name="card_claim_order_of_goal",
+            ),
+            models.Index(
+                fields=["board", "priority", "state_since"],
+                condition=Q(state="waiting", paused=False, unmet_dependencies=0),
+                name="card_waiting_longest",
+            ),
+            models.Index(
+                fields=["board", "priority", "rank", "id"],
+                condition=Q(
+                    state="waiting",
+                    paused=False,
+                    unmet_dependencies=0,
+                    workflow__isnull=False,
+                ),
+                name="card_work_order",
             ),
             models.Index(
                 fields=["board", "priority", "rank", "id"],

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from boards import leases
+from boards import choice
 from boards.models import Attempt, Board, Card, CardQuerySet, Column
 
 #: So many openings are shown at most to those who want the same.
@@ -43,16 +43,17 @@ class Want:
         ready = Card.objects.visible_to(boards).ready(now).exists()
         if not (lapsed or automatic or ready):
             return {}
-        full = leases.full(leases.limited_columns(boards))
+        room = choice.room_without_lock(boards)
         found = {}
         for want, count in wants.items():
             most = min(count, MOST)
             scope = Card.objects.visible_to(want.boards)
-            cards = leases.workable(scope.ready(now), want.capabilities).exclude(column__in=full)
+            cards = room.for_waiting(choice.workable(scope.ready(now), want.capabilities))
             openings = want._of(cards, most) if ready else []
             if len(openings) < most and automatic:
-                pulled = leases.pullable(scope.filter(board__in=automatic), now)
-                openings += want._of(leases.workable(pulled, want.capabilities), most)
+                pulled = choice.pullable(scope.filter(board__in=automatic), now)
+                pulled = room.within(choice.workable(pulled, want.capabilities))
+                openings += want._of(pulled, most)
             openings += [card.pk for card in lapsed if want._suits(card)]
             if openings:
                 found[want] = openings[:most]

@@ -48,12 +48,23 @@ def settings(request: HttpRequest, key: str) -> HttpResponse:
     }
     goals = Goal.objects.filter(board_id=board.pk, status=Goal.Status.ACTIVE).order_by("title")
     shown["spending"] = allowances.of_board(board)
+    shown["caps"] = {
+        "each_worker": board.caps.get("each_worker"),
+        "labels": _pairs(board.caps.get("labels")),
+        "workers": _pairs(board.caps.get("workers")),
+        "ageing_hours": board.ageing_seconds and board.ageing_seconds / 3600,
+    }
     shown["goals"] = [(goal, allowances.of_goal(goal)) for goal in goals[:GOALS_SHOWN]]
     if may_operate:
         shown["members"] = members.people_of(board.pk).order_by("user__username")
         shown["tokens"] = members.tokens_of(board.pk).order_by("-token__created_at")
         shown["others"] = members.others(board.pk)
     return render(request, "boards/settings.html", {**frame(request, board), **shown})
+
+
+def _pairs(caps: dict[str, int] | None) -> str:
+    """Return caps as a field has them: ``gpu 1, slow 2``."""
+    return ", ".join(f"{name} {most}" for name, most in (caps or {}).items())
 
 
 @require_GET

@@ -28,7 +28,7 @@ class GoalForm(EditForm):
 
     class Meta:
         model = Goal
-        fields = ("title", "intent", "status", "budgets")
+        fields = ("title", "intent", "status", "budgets", "share", "max_running")
 
 
 class CriteriaInline(admin.TabularInline):
@@ -66,7 +66,7 @@ class GoalAdmin(ByTransition, OnBoard):
         "updated_at",
         "history",
     )
-    fields = ("title", "intent", "status", "budgets", *readonly_fields, "seen_version")
+    fields = (*GoalForm.Meta.fields, *readonly_fields, "seen_version")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         standing = Q(criteria__retired_at=None)

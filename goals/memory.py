@@ -35,6 +35,8 @@ def create(
     criteria: Sequence[Mapping[str, Any]] = (),
     parent: Goal | None = None,
     budgets: Mapping[str, Any] | None = None,
+    share: int = 1,
+    max_running: int | None = None,
 ) -> Goal:
     """Return a new active goal with its criteria numbered from 1."""
     if parent is not None and parent.board_id != board_id:
@@ -47,6 +49,8 @@ def create(
             constraints=constraints if constraints is not None else [],
             parent=parent,
             budgets=dict(budgets or {}),
+            share=share,
+            max_running=max_running,
             created_by=actor,
         )
         _add_criteria(goal, criteria, 0)
@@ -67,7 +71,8 @@ def edit(
         if expected_version is not None and goal.version != expected_version:
             raise Stale(f"The goal is at version {goal.version}; load it again and redo the edit.")
         before = asked_for(goal)
-        for name in ("title", "intent", "constraints", "budgets"):
+        plain = ("title", "intent", "constraints", "budgets", "share", "max_running")
+        for name in plain:
             if name in changes:
                 setattr(goal, name, changes[name])
         if "parent" in changes:

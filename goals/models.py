@@ -36,6 +36,8 @@ class Goal(models.Model):
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
     budgets = models.JSONField(default=dict, blank=True)
     over = models.CharField(max_length=300, blank=True, editable=False)  # see boards.bounds
+    share = models.PositiveSmallIntegerField(default=1)  # its weight, see boards.choice
+    max_running = models.PositiveIntegerField(null=True, blank=True)
     version = models.PositiveIntegerField(default=1)
     created_by = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -50,6 +52,14 @@ class Goal(models.Model):
                 name="goal_status_known",
             ),
             models.CheckConstraint(condition=~Q(id=models.F("parent")), name="goal_not_its_parent"),
+            models.CheckConstraint(condition=Q(share__gte=1), name="goal_share_positive"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["board_id"],
+                condition=Q(max_running__isnull=False) | Q(share__gt=1),
+                name="goal_with_rules",
+            )
         ]
 
     def __str__(self) -> str:

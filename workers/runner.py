@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.utils import timezone
 
-from boards import attempt_tokens, leases, workflows
+from boards import attempt_tokens, choice, leases, workflows
 from boards.models import Attempt, Board, Card
 from boards.workflows import Step, Workflow
 from checkpoints import recovery, salvaging, steps
@@ -293,7 +293,7 @@ class _Slice:
     def _others_wait(self) -> bool:
         now = timezone.now()
         return (
-            leases.workable(Card.objects.ready(now), executors.capabilities())
+            choice.workable(Card.objects.ready(now), executors.capabilities())
             .filter(
                 workflow__isnull=False,
                 board__allow_commands=True,

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from boards import bounds, dispatch, leases
+from boards import bounds, choice, dispatch, leases
 from boards.models import Board, Card
 from boards.notices import delivering, raising
 from checkpoints import artifacts
@@ -75,11 +75,11 @@ def nudge_waiting() -> int:
     # its cluster was killed. Only the others will still make a worker look.
     if not settings.DISPATCH or OrmQ.objects.filter(lock__lte=now).exists():
         return 0
-    ours = Card.objects.filter(workflow__isnull=False, board__allow_commands=True)
-    ours = leases.workable(ours, executors.capabilities())
+    room = choice.room_without_lock(None)
+    ours = choice.workable(choice.ours(Card.objects.all()), executors.capabilities())
     unnoticed = now - timedelta(seconds=NUDGE_AFTER_SECONDS)
-    waiting = ours.ready(now).filter(updated_at__lt=unnoticed)
-    pulled = leases.pullable(ours, now).filter(board__pull=Board.Pull.AUTO)
+    waiting = room.for_waiting(ours.ready(now)).filter(updated_at__lt=unnoticed)
+    pulled = room.within(choice.pullable(ours, now)).filter(board__pull=Board.Pull.AUTO)
     nudged = 0
     for cards in (waiting, pulled):
         for card in cards.in_claim_order()[:NUDGES_PER_PASS]:

@@ -7,10 +7,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
+from django.utils import timezone
 
-from boards import leases
-from boards.models import Attempt, Card
+from boards import choice, dispatch, leases
+from boards.models import Attempt, Board, Card
 from kernel.errors import LeaseLost, NotClaimable, NotFound
+from kernel.tx import transition
 from workers import executors, presence, registry, runner, stopping
 from workers.models import Worker
 
@@ -20,12 +22,14 @@ log = logging.getLogger(__name__)
 def work(card_id: str) -> str:
     """Carry out the card for one slice if it is to be had, and say in a word what came of it.
 
-    A nudge is a hint: it may come twice, late or for nothing. Whatever goes wrong is recorded
-    on the card, never in the queue.
+    A nudge is a hint: it may come twice, late or for nothing, and names a card only because
+    something has to be said. Which card it is decides the claim, among all of them, so that
+    boards and goals get their shares. Whatever goes wrong is recorded on the card, never in the
+    queue.
     """
     if stopping.asked():
         return "stopping"
-    card = Card.objects.filter(pk=UUID(card_id)).first()
+    card = Card.objects.select_related("board").filter(pk=UUID(card_id)).first()
     if card is None or not card.needs_built_in_worker:
         return "no such work"
     name = presence.enter()
@@ -35,7 +39,9 @@ def work(card_id: str) -> str:
     try:
         attempt = leases.claim(
             name,
-            card_id=card.pk,
+            # Where commands are off the card is taken all the same: to be told so.
+            card_id=None if card.board.allow_commands else card.pk,
+            ours=True,
             capabilities=executors.capabilities(),
             lease_seconds=settings.LEASE_SECONDS,
         )
@@ -43,7 +49,16 @@ def work(card_id: str) -> str:
         return "not claimable"
     if attempt is None:
         return "not claimable"
+    card = attempt.card
     log.info("%s: attempt %d begins", card.key, attempt.number)
+    try:
+        return _carry_out(attempt)
+    finally:
+        _call_the_next(attempt.board_id)
+
+
+def _carry_out(attempt: Attempt) -> str:
+    card = attempt.card
     try:
         outcome: str = runner.run_slice(attempt)
     except (DatabaseError, InterfaceError):
@@ -56,6 +71,23 @@ def work(card_id: str) -> str:
         return "fault"
     log.info("%s: attempt %d %s", card.key, attempt.number, outcome)
     return outcome
+
+
+def _call_the_next(board_id: UUID) -> None:
+    """Nudge for a card that had to wait until this place was free: its own nudge is used up."""
+    try:
+        board = choice.ruled(Board.objects.filter(pk=board_id)).first()
+        if board is None or not choice.capped(board):
+            return
+        waiting = choice.ours(Card.objects.filter(board_id=board_id)).ready(timezone.now())
+        able = choice.workable(waiting, executors.capabilities())
+        room = choice.room_without_lock(frozenset([board_id]))
+        card = room.for_waiting(able).in_claim_order().first()
+        if card is not None:
+            with transition():
+                dispatch.nudge(card)
+    except (DatabaseError, InterfaceError):
+        log.warning("the store is away; the sweep will call the next card")
 
 
 def _give_up(attempt: Attempt, error: Exception) -> None:

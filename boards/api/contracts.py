@@ -9,6 +9,7 @@ from rest_framework import serializers
 from boards import cards, setup
 from boards.models import Attempt, Board, Card, Column, Message
 from events.endpoint import Body, JSONObject, JSONValue, Line, Shaped, Text, Words
+from goals.api.contracts import AtOnce, Share
 
 MAX_TEXT = 200_000
 
@@ -35,6 +36,30 @@ class DefaultsIn(Body):
     follow_ups = serializers.IntegerField(min_value=0, max_value=1000, required=False)
 
 
+class Caps(serializers.DictField):
+    """How many cards may run at once, by label or by pattern of workers' names."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        most = serializers.IntegerField(min_value=0, max_value=10_000)
+        super().__init__(child=most, required=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        found = super().to_internal_value(data)
+        if len(found) > 100:
+            raise serializers.ValidationError("has more than 100 entries.")
+        if not all(name.strip() and len(name) <= 100 and "\x00" not in name for name in found):
+            raise serializers.ValidationError("names must be 1 to 100 characters.")
+        return found
+
+
+class CapsIn(Body):
+    labels = Caps()
+    workers = Caps(
+        help_text="By pattern of names (`ada-*`), or `built_in` or `agent`: those together."
+    )
+    each_worker = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
+
+
 class BoardEdit(Body):
     name = Line(100, required=True)
     repository = Line(1000)
@@ -43,6 +68,16 @@ class BoardEdit(Body):
     enforce_dead_ends = serializers.BooleanField(required=False)
     defaults = DefaultsIn(required=False)
     budgets = JSONObject(4096)
+    share = Share()
+    max_running = AtOnce()
+    caps = CapsIn(required=False)
+    ageing_seconds = serializers.IntegerField(
+        min_value=60,
+        max_value=365 * 86_400,
+        required=False,
+        allow_null=True,
+        help_text="A card that waited so long counts one priority higher, and so on.",
+    )
     columns = ColumnIn(many=True, required=False, max_length=50)
     archived = serializers.BooleanField(required=False)
 
@@ -137,6 +172,10 @@ class BoardOut(serializers.Serializer[Board]):
     defaults = serializers.JSONField()
     budgets = serializers.JSONField()
     over_budget = serializers.CharField(source="over")
+    share = serializers.IntegerField()
+    max_running = serializers.IntegerField(allow_null=True)
+    caps = serializers.JSONField()
+    ageing_seconds = serializers.IntegerField(allow_null=True)
     archived_at = serializers.DateTimeField(allow_null=True)
     columns = serializers.SerializerMethodField()
     version = serializers.IntegerField()

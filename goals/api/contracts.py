@@ -31,6 +31,21 @@ class CriterionIn(Body):
     check = Text(10_000)
 
 
+class Share(serializers.IntegerField):
+    """A weight: who has twice as much gets twice as many turns."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=1000, required=False, **kwargs)
+
+
+class AtOnce(serializers.IntegerField):
+    """How many cards may run at once; null for as many as there are workers."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        bounds = {"min_value": 1, "max_value": 10_000}
+        super().__init__(required=False, allow_null=True, **bounds, **kwargs)
+
+
 class GoalEdit(Body):
     title = Line(300, required=True)
     intent = Text(MAX_TEXT)
@@ -39,6 +54,8 @@ class GoalEdit(Body):
     status = serializers.ChoiceField(Goal.Status.choices, required=False)
     parent = serializers.UUIDField(required=False, allow_null=True)
     budgets = JSONObject(4096)
+    share = Share()
+    max_running = AtOnce()
 
 
 class GoalIn(GoalEdit):
@@ -124,6 +141,8 @@ class GoalOut(serializers.Serializer[Goal]):
     parent = serializers.UUIDField(source="parent_id", allow_null=True)
     budgets = serializers.JSONField()
     over_budget = serializers.CharField(source="over")
+    share = serializers.IntegerField()
+    max_running = serializers.IntegerField(allow_null=True)
     amendments = serializers.SerializerMethodField()
     version = serializers.IntegerField()
     created_by = serializers.CharField()

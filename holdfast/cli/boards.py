@@ -9,10 +9,14 @@ from rich.text import Text
 
 import holdfast
 from holdfast.cli.options import (
+    Cap,
     bounded,
     budget_option,
+    capped,
     complete_boards,
     json_option,
+    max_running_option,
+    share_option,
     the_board,
     the_goal,
 )
@@ -91,16 +95,35 @@ def add(key: str, name: str, repository: str | None, pull: str | None, as_json: 
 @click.option("--repository", metavar="PATH", help="What built-in workers clone for each card.")
 @click.option("--pull", type=click.Choice(["manual", "auto"]), help="auto: workers take backlog.")
 @budget_option
+@share_option
+@max_running_option
+@click.option("--cap", "caps", multiple=True, type=Cap(), help=Cap.__doc__)
+@click.option("--ageing-hours", type=float, help="To count one priority higher; 0: never.")
 @json_option
-def edit(key: str | None, bounds: Any, as_json: bool, **given: str | None) -> None:
+def edit(
+    key: str | None,
+    bounds: Any,
+    caps: Any,
+    max_running: int | None,
+    ageing_hours: float | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Change a board, and what all work on it may use; for operators."""
     changes: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
-    if not changes and not bounds:
-        raise click.UsageError("Say what to change: --name, --repository, --pull or --budget.")
+    if max_running is not None:
+        changes["max_running"] = max_running or None
+    if ageing_hours is not None:
+        changes["ageing_seconds"] = round(ageing_hours * 3600) or None
+    if not (changes or bounds or caps):
+        raise click.UsageError("Say what to change, with one of the options.")
     with connect() as client:
         path = f"/boards/{segment(the_board(client, key))}"
+        now = client.get(path) if bounds or caps else {}
         if bounds:
-            changes["budgets"] = bounded(bounds, client.get(path)["budgets"])
+            changes["budgets"] = bounded(bounds, now["budgets"])
+        if caps:
+            changes["caps"] = capped(caps, now["caps"])
         changed = client.patch(path, changes)
     if as_json:
         print_json(changed)

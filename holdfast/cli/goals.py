@@ -12,6 +12,8 @@ from holdfast.cli.options import (
     bounded,
     budget_option,
     json_option,
+    max_running_option,
+    share_option,
     the_board,
     the_goal,
 )
@@ -136,12 +138,16 @@ def show_goal(goal: str, as_json: bool) -> None:
 @click.option("--intent", type=PROSE, help="Changing it records an amendment.")
 @click.option("--status", type=STATUSES)
 @budget_option
+@share_option
+@max_running_option
 @json_option
-def edit(goal: str, bounds: Any, as_json: bool, **given: str | None) -> None:
+def edit(goal: str, bounds: Any, max_running: int | None, as_json: bool, **given: Any) -> None:
     """Change GOAL; what it said before stays readable."""
     changes: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
+    if max_running is not None:
+        changes["max_running"] = max_running or None
     if not changes and not bounds:
-        raise click.UsageError("Say what to change: --title, --intent, --status or --budget.")
+        raise click.UsageError("Say what to change, with one of the options.")
     with connect() as client:
         path = f"/goals/{the_goal(client, None, goal)}"
         if bounds:

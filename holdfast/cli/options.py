@@ -115,6 +115,41 @@ budget_option = click.option(
 )
 
 
+class Cap(click.ParamType[tuple[str, str, int | None]]):
+    """How many cards may run at once: label:gpu=1, worker:ada-*=2, each_worker=1."""
+
+    name = "what=n"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str, int | None]:
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]  # converted already
+        what, is_there, most = value.rpartition("=")
+        kind, _, name = what.partition(":")
+        fits = (kind == "each_worker" and not name) or (kind in ("label", "worker") and name)
+        if not is_there or not fits or not (most.isdigit() or not most):
+            self.fail(f"{value!r} is none; write label:gpu=1, worker:ada-*=2 or each_worker=1.")
+        return kind, name, int(most) if most else None
+
+
+def capped(caps: tuple[tuple[str, str, int | None], ...], now: dict[str, Any]) -> dict[str, Any]:
+    """Return the caps ``now`` with these set, or taken away."""
+    found = {**now, "labels": {**now.get("labels", {})}, "workers": {**now.get("workers", {})}}
+    for kind, name, most in caps:
+        place, key = (found, kind) if kind == "each_worker" else (found[f"{kind}s"], name)
+        place.pop(key, None)
+        if most is not None:
+            place[key] = most
+    return {kind: value for kind, value in found.items() if value}
+
+
+share_option = click.option("--share", type=click.IntRange(1, 1000), help="Its weight; 1 at first.")
+max_running_option = click.option(
+    "--max-running", type=click.IntRange(0, 10_000), help="Cards that may run at once; 0: any."
+)
+
+
 def bounded(
     bounds: tuple[tuple[str, str | None], ...], now: dict[str, Any] | None = None
 ) -> dict[str, Any]:

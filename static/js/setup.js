@@ -72,6 +72,8 @@ if (settings) {
     if (board) saved(board);
   });
 
+  settings.addEventListener("budget-saved", ({detail}) => { if (detail.path.startsWith("/boards/")) form.dataset.version = detail.version; });
+
   const columns = $("[data-columns-form]"), list = $(".cols-edit", columns);
   columns.addEventListener("submit", async event => {
     event.preventDefault();

@@ -23,7 +23,7 @@ from checkpoints.models import Step
 from events.models import Event
 from events.receipts import Answer, once
 from goals.models import Criterion
-from kernel.errors import Invalid, LeaseLost, TransitionRefused
+from kernel.errors import Invalid, LeaseLost, NotClaimable, TransitionRefused
 from kernel.tx import retrying
 from tests.concurrency import at_once, blocked_behind, failures, wait_until_blocked
 from tests.factories import (
@@ -50,6 +50,29 @@ def test_of_a_hundred_claimers_of_one_card_one_wins():
     (winner,) = [r for r in results if r]
     assert Attempt.objects.get() == winner
     assert now_is(card).fence == 1
+
+
+def test_caps_hold_however_many_claim_at_once_by_whatever_way():
+    boards = [make_board(max_running=3, share=n, caps={"labels": {"gpu": 1}}) for n in (1, 2)]
+    goal = make_goal(boards[0], max_running=1)
+    named = [make_card(boards[0], goal=goal) for _ in range(4)]
+    for board in boards:
+        for _ in range(4):
+            make_card(board, labels=["gpu"])
+    scope = frozenset(board.pk for board in boards)
+    calls = [lambda n=n: leases.claim(f"w{n}", boards=scope) for n in range(8)]
+    calls += [lambda c=c: leases.claim("named", card_id=c.pk) for c in named]
+    # These lock a board and then a card of it.
+    calls += [lambda c=c: cards.edit(c.pk, "user:ann", {"depends_on": []}) for c in named]
+    results = at_once(*calls)
+    assert all(isinstance(e, NotClaimable) for e in failures(results)), results
+    running = Card.objects.filter(state="running", board__in=boards)
+    for board in boards:
+        here = running.filter(board=board)
+        assert here.count() <= 3
+        assert here.labelled("gpu").count() == 1
+    assert running.filter(goal=goal).count() <= 1
+    assert running.count() == 3
 
 
 def test_ten_workers_claim_five_cards_once_each():
