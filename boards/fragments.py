@@ -23,7 +23,7 @@ from boards.selectors import Face
 
 MOST_CARDS = 4_000
 CARD_SECONDS = 60.0
-MOST_ANSWERS = 200
+MOST_ANSWERS = 100
 #: What follows from the clock as well as from the log, such as who is silent, is never older.
 ANSWER_SECONDS = 1.0
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import get_language, gettext, gettext_lazy
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
 
@@ -143,12 +143,20 @@ def rows(request: HttpRequest, key: str) -> HttpResponse:
 @require_GET
 @for_people
 def views(request: HttpRequest, key: str) -> HttpResponse:
-    """The saved views with the number of cards in each, and the labels to filter by."""
+    """The saved views with the number of cards in each, and the labels to filter by.
+
+    With ``at`` the numbers may be anybody's of that event or a later one.
+    """
     found = lookup.board(principal(request), key)
     kept = list(saved.seen_by(found, principal(request))[: 2 * saved.MAX_VIEWS])
     built_in = [(name, icon, asked(QueryDict(query))) for name, icon, query in BUILT_IN]
     wants = [want for _, _, want in built_in] + [asked(QueryDict(view.query)) for view in kept]
-    counts = selectors.tallied(found, wants)
+    counts = _tallies.get(
+        (found.pk, tuple(wants)),
+        as_of(request),
+        lambda: log.last_seq(found.pk),
+        lambda: selectors.tallied(found, wants),
+    )
     shown = {
         "board": found,
         "built_in": [
@@ -333,6 +341,13 @@ CHIPS = (
 
 
 _counts: fragments.Shared[tuple[selectors.Pulse, selectors.Tally]] = fragments.Shared()
+_changes: fragments.Shared[dict[str, Any]] = fragments.Shared()
+_tallies: fragments.Shared[list[int]] = fragments.Shared()
+
+
+def as_of(request: HttpRequest) -> int | None:
+    """Return the event that an answer may not be older than; None where it may be nobody else's."""
+    return whole_number(request.GET.get("at", ""), 18)
 
 
 def _counted(board: Board, wanted: Wanted) -> tuple[selectors.Pulse, selectors.Tally]:
@@ -346,19 +361,41 @@ def changes(request: HttpRequest, key: str) -> HttpResponse:
     """The named cards as they are now, and the counts of all columns, for a page to patch in.
 
     A card that is gone, or that the page's filter leaves out, is named in ``gone``. With
-    ``said`` the answer tells who changed the first card last, and how. With ``at`` the counts
+    ``said`` the answer tells who changed the first card last, and how. With ``at`` the answer
     may be anybody's of that event or a later one.
     """
     found = lookup.board(principal(request), key)
-    wanted, at = asked(request.GET), whole_number(request.GET.get("at", ""), 18)
+    wanted, at = asked(request.GET), as_of(request)
     ids = _ids(request.GET.get("ids", ""))
     shown = {"may_write": may_write(request, found)}
-    pulse, tally = _counts.get(
-        (found.pk, wanted), at, lambda: log.last_seq(found.pk), lambda: _counted(found, wanted)
-    )
-    faces = selectors.some(found, ids, wanted, pulse)
+
+    def newest() -> int:
+        return log.last_seq(found.pk)
+
+    def changed() -> dict[str, Any]:
+        pulse, tally = _counts.get((found.pk, wanted), at, newest, lambda: _counted(found, wanted))
+        return _body(selectors.some(found, ids, wanted, pulse), ids, tally, shown)
+
+    of_whom = (found.pk, wanted, tuple(sorted(ids)), shown["may_write"], get_language())
+    body = _changes.get(of_whom, at, newest, changed)
+    if ids and request.GET.get("said"):
+        event = selectors.last_change(ids[0])
+        if event is not None and event.board_id == found.pk:
+            names = {str(c.pk): c.name for c in found.columns.all()}
+            said = {
+                "actor": event.actor.partition(":")[2] or event.actor,
+                "did": sentences.told(event, names),
+                "at": event.at.isoformat(),
+            }
+            body = {**body, "said": said}
+    return JsonResponse(body)
+
+
+def _body(
+    faces: list[selectors.Face], ids: list[UUID], tally: selectors.Tally, shown: dict[str, Any]
+) -> dict[str, Any]:
     there = {f.card.pk for f in faces}
-    body: dict[str, Any] = {
+    return {
         "cards": [
             {
                 "id": str(f.card.pk),
@@ -377,16 +414,6 @@ def changes(request: HttpRequest, key: str) -> HttpResponse:
         "done": tally.done,
         "total": tally.total,
     }
-    if ids and request.GET.get("said"):
-        event = selectors.last_change(ids[0])
-        if event is not None and event.board_id == found.pk:
-            names = {str(c.pk): c.name for c in found.columns.all()}
-            body["said"] = {
-                "actor": event.actor.partition(":")[2] or event.actor,
-                "did": sentences.told(event, names),
-                "at": event.at.isoformat(),
-            }
-    return JsonResponse(body)
 
 
 @require_GET

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, F, OuterRef, QuerySet, Subquery, Sum, When, Window
-from django.db.models.functions import Coalesce, RowNumber
+from django.db.models import Case, F, OuterRef, Q, QuerySet, Subquery, Sum, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from boards import sentences
@@ -29,6 +31,8 @@ FILES_SHOWN = 60
 LEFT_SHOWN = 100
 ATTEMPTS_DRAWN = 6
 TAPE_STEPS = 24
+#: Attempts whose last steps are read with one statement.
+TAPES_AT_ONCE = 50
 LABELS_OFFERED = 30
 
 # The drawing of the attempts, in its own units; text is about CHAR wide at its size.
@@ -522,17 +526,18 @@ def story(events: Iterable[Event], columns: Mapping[str, str]) -> list[Said]:
 
 def activity(board: Board) -> dict[str, dict[str, str]]:
     """Return, per running card, what it is doing and its last steps as a tape."""
-    live = dict(Attempt.objects.live().filter(board=board).values_list("pk", "card_id"))
-    if not live:
-        return {}
-    newest = Step.objects.filter(attempt_id__in=live).annotate(
-        place=Window(RowNumber(), partition_by=F("attempt_id"), order_by=F("number").desc())
-    )
-    told: dict[str, dict[str, str]] = {str(pk): {"now": "", "tape": ""} for pk in live.values()}
-    for step in newest.filter(place__lte=TAPE_STEPS).order_by("number").defer("result", "input"):
-        entry = told[str(step.card_id)]
-        entry["tape"] += letter(step)
-        entry["now"] = step.title or step.key
+    live = Attempt.objects.live().filter(board=board).only("card_id", "step_number", "note")
+    told, newest = dict[str, dict[str, str]](), list[Q]()
+    for attempt in live:
+        told[str(attempt.card_id)] = {"now": attempt.note, "tape": ""}
+        # A range of the index each: numbering all steps of the attempts would read all of them.
+        newest.append(Q(attempt=attempt, number__gt=attempt.step_number - TAPE_STEPS))
+    for first in range(0, len(newest), TAPES_AT_ONCE):
+        steps = Step.objects.filter(reduce(or_, newest[first : first + TAPES_AT_ONCE]))
+        for step in steps.order_by("number").defer("result", "input"):
+            entry = told[str(step.card_id)]
+            entry["tape"] += letter(step)
+            entry["now"] = step.title or step.key
     return told
 
 

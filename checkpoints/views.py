@@ -13,10 +13,10 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from boards import allowances, cards, lookup, markup
+from boards import allowances, cards, fragments, lookup, markup
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
-from boards.views import for_people, frame, may_write, principal
+from boards.views import as_of, for_people, frame, may_write, principal
 from checkpoints import briefing, merging, recovery, reviews, selectors, tabs
 from checkpoints.models import Checkpoint, Salvage
 from events import log
@@ -234,9 +234,18 @@ def _attempt(found: Card, text: str) -> Attempt | None:
     return found.attempts.filter(number=number).first() if number is not None else None
 
 
+_activity: fragments.Shared[dict[str, Any]] = fragments.Shared()
+
+
 @require_GET
 @for_people
 def tapes(request: HttpRequest, key: str) -> HttpResponse:
-    """What each running card of the board is doing this moment."""
+    """What each running card of the board is doing; with ``at``, at that event or a later one."""
     found = lookup.board(principal(request), key)
-    return JsonResponse({"cards": selectors.activity(found)})
+    told = _activity.get(
+        found.pk,
+        as_of(request),
+        lambda: log.last_seq(found.pk),
+        lambda: selectors.activity(found),
+    )
+    return JsonResponse({"cards": told})

@@ -8,7 +8,7 @@ import {gettext} from "./words.js";
 
 const EVERY = 30_000, SOON = 3_000, TOLD = "inbox-told";
 const link = document.querySelector("[data-bell]"), title = document.title.replace(/^\(\d+\+?\) /, "");
-let timer, asking = false, leads = false, shown = link?.querySelector("[data-waiting]").textContent.trim() ?? "";
+let timer, due = 0, asking = false, leads = false, shown = link?.querySelector("[data-waiting]").textContent.trim() ?? "";
 
 const may = () => "Notification" in window && Notification.permission === "granted";
 
@@ -55,7 +55,13 @@ function pop({id, title, body, href}) {
 
 function later(wait) {
   clearTimeout(timer);
+  due = performance.now() + wait;
   if (!document.hidden || (leads && may())) timer = setTimeout(ask, wait);
+}
+
+/* On a board where something happens all the time the next event must not put it off. */
+function soon() {
+  if (performance.now() + SOON < due) later(SOON);
 }
 
 if (link) {
@@ -64,6 +70,6 @@ if (link) {
   navigator.locks?.request("holdfast-notifies", () => new Promise(() => { leads = true; later(SOON); }));
   document.addEventListener("visibilitychange", () => later(document.hidden ? EVERY : 0));
   const seq = document.getElementById("live-seq");
-  if (seq) new MutationObserver(() => later(SOON)).observe(seq, {childList: true, characterData: true, subtree: true});
+  if (seq) new MutationObserver(soon).observe(seq, {childList: true, characterData: true, subtree: true});
   later(EVERY);
 }

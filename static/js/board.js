@@ -89,7 +89,8 @@ function tellKept() {
 
 /* After a storm of changes every shown card is asked for once more: whatever was lost on the way
    between many answers at once is right again as soon as it is calm. */
-const STORM = 40, CALM = 2500;
+const STORM = 40, CALM = 2500, QUIET = 15_000;
+const lookAgain = cards => refresh(cards.map(card => card.dataset.card), live.cursor);
 let stormy = 0, calm = 0;
 function calmed(count) {
   stormy += count;
@@ -97,7 +98,8 @@ function calmed(count) {
   calm = setTimeout(() => {
     const after = stormy >= STORM;
     stormy = 0;
-    if (after) refresh($$(".card", board).map(card => card.dataset.card)).catch(() => {});
+    // While the server is away or has too much to do, later.
+    if (after) lookAgain($$(".card", board)).catch(() => calmed(STORM));
   }, CALM + Math.random() * CALM);
 }
 
@@ -126,8 +128,7 @@ const live = connect({
   },
   onResync: reread,
 });
-feed.hold = () => live.hold();
-feed.release = () => live.release();
+Object.assign(feed, {at: () => live.cursor, hold: () => live.hold(), release: () => live.release()});
 queue.tell({changed: tellKept});
 tellOpen(card => live.looking(card));
 const again = make("button", {className: "btn sm", type: "button", textContent: gettext("Retry now"), hidden: true});
@@ -156,6 +157,6 @@ unfold();
 rove();
 retape();
 setInterval(() => {
-  const quiet = !document.hidden && $$('.card[data-state="running"]').map(card => card.dataset.card);
-  if (quiet?.length) refresh(quiet).catch(() => {});
-}, 15_000);
+  const running = document.hidden ? [] : $$('.card[data-state="running"]', board);
+  if (running.length) lookAgain(running).catch(() => {});
+}, QUIET);

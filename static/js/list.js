@@ -1,4 +1,5 @@
 /* The cards as a table: kept current, read on, and walked by keys. */
+import {feed} from "./board/feed.js";
 import {connect} from "./live.js";
 import {go} from "./views.js";
 import {gettext} from "./words.js";
@@ -22,7 +23,7 @@ function reread() {
   }, REREAD);
 }
 
-connect({
+const live = connect({
   board: key,
   after: table.dataset.cursor,
   onEvents(events) {
@@ -36,6 +37,7 @@ connect({
   },
   onResync: reread,
 });
+feed.at = () => live.cursor;
 
 table.addEventListener("click", async event => {
   const button = event.target.closest("[data-more-rows]");

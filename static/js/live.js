@@ -13,9 +13,16 @@
  */
 const FIRST = 250, SLOWEST = 10_000, POLL = 5_000, PROBE = 20_000, MOST = 5_000;
 const REST = 1_000, TRIES = 5;
-// Between two batches: at least this, and as long as the last one took, so that a busy board
-// leaves the page, and the server, half of their time.
+// Between two batches: at least this, and as long as the last one took until it was painted, so
+// that a busy board leaves the page, and the server, half of their time.
 const PACE = 150, LONGEST_PACE = 4_000;
+
+/* After the next frame; a hidden page has none. */
+const painted = () => new Promise(done => {
+  if (document.hidden) done();
+  else requestAnimationFrame(() => setTimeout(done));
+  setTimeout(done, REST);
+});
 
 export function connect({board, after, onEvents, onState, onResync, onPresence}) {
   const present = onPresence ? "&presence=1" : "";
@@ -55,6 +62,7 @@ export function connect({board, after, onEvents, onState, onResync, onPresence})
     try {
       if (afresh) await onResync?.(cursor);
       if (events.length) await onEvents(events);
+      await painted();
       stumbles = 0;
     } catch (error) {
       // Most likely the server is away: the same events again, and only then a page anew.

@@ -1,6 +1,7 @@
 /* What the board shows and how: filters and their address, display, columns' menus, lanes that
    fold up, saved views, archive. Works on the table as well. */
 import {announce, call, toast} from "./api.js";
+import {asOf} from "./board/feed.js";
 import {gettext, ngettext} from "./words.js";
 
 const board = document.getElementById("board"), key = board.dataset.board;
@@ -311,7 +312,7 @@ let counting = 0;
 
 async function showViews() {
   counting = 0;
-  const answer = await fetch(views.dataset.views).catch(() => null);
+  const answer = await fetch(`${views.dataset.views}?${asOf()}`).catch(() => null);
   if (!answer?.ok || viewMenu.matches(":popover-open")) return;
   const focused = document.activeElement?.closest("#views a, #views button");
   const again = focused && (focused.dataset.view ? `[data-view="${focused.dataset.view}"]` : `[data-view-query="${CSS.escape(focused.dataset.viewQuery)}"]`);

@@ -211,3 +211,46 @@ class TestShared:
         client, board = Client(), make_board()
         client.force_login(make_user(is_superuser=True))
         assert client.get(f"/boards/{board.key}/changes?at={at}").status_code == 200
+
+    def test_what_many_pages_ask_for_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        board = make_board()
+        card, asked = make_card(board, kind="backlog", title="One"), list[Any]()
+        really = selectors.some
+        monkeypatch.setattr(selectors, "some", lambda *given: asked.append(given) or really(*given))
+        people = []
+        for name, role in (("ann", Role.MEMBER), ("bob", Role.MEMBER), ("eve", Role.VIEWER)):
+            user, client = make_user(name), Client()
+            Membership.objects.create(board=board, user=user, role=role)
+            client.force_login(user)
+            people.append(client)
+
+        def shown(client: Client, at: int | str) -> str:
+            told = client.get(f"/boards/{board.key}/changes?ids={card.pk}&at={at}").json()
+            return str(told["cards"][0]["html"])
+
+        ann, bob, eve = people
+        seen = log.last_seq(board.pk)
+        assert shown(ann, seen) == shown(bob, seen)
+        assert len(asked) == 1
+        assert "data-menu" not in shown(eve, seen)
+        assert len(asked) == 2
+        cards.edit(card.pk, ANN, {"title": "Another"})
+        assert "Another" in shown(bob, log.last_seq(board.pk))
+        assert "Another" in shown(ann, "")
+        assert len(asked) == 4
+
+    def test_tapes_are_as_new_as_the_page_has_seen_and_end_with_the_newest(self) -> None:
+        attempt, client = claimed(), Client()
+        board = attempt.card.board
+        client.force_login(make_user(is_superuser=True))
+
+        def tape() -> Any:
+            path = f"/boards/{board.key}/tapes?at={log.last_seq(board.pk)}"
+            return client.get(path).json()["cards"][str(attempt.card_id)]
+
+        for n in range(30):
+            steps.record(attempt.pk, f"step-{n}", "succeeded", title=f"Step {n}")
+        assert tape()["now"] == "Step 29"
+        assert len(tape()["tape"]) == 24
+        steps.record(attempt.pk, "last", "failed", title="The last", error="no")
+        assert (tape()["now"], tape()["tape"][-1]) == ("The last", "f")

@@ -3,13 +3,14 @@ import {announce} from "../api.js";
 import {tell} from "../times.js";
 import {$, $$, board, cardOf, cardsIn, columnOf, endOf, key, listOf, put, query} from "./dom.js";
 import {equip} from "./drag.js";
+import {asOf} from "./feed.js";
 import {rove} from "./keys.js";
 import {queued} from "./queue.js";
 import {keepPicked} from "./select.js";
 import {morph} from "./morph.js";
 
 const MOST_IDS = 100, PAGE = 30;
-const SLICE = 12, TAPES_PACE = 1_000, SETTLING = 30_000;
+const SLICE = 40, TAPES_PACE = 1_000, TAPES_REST = 8, SETTLING = 30_000, FLASH_MS = 700;
 
 /* ---- where cards stand ------------------------------------------------------------------- */
 
@@ -231,9 +232,11 @@ function renewCard(fresh) {
   tell(card);
 }
 
+/* Shows for a moment where a card came to. It does not fade: that draws the board anew in every
+   frame, which cost more than all else together while much happens. */
 function flash(card) {
-  card.classList.remove("flash");
-  requestAnimationFrame(() => card.classList.add("flash"));
+  card.classList.add("flash");
+  setTimeout(() => card.classList.remove("flash"), FLASH_MS);
 }
 
 /* Everything afresh, in place: after more was missed than can be replayed. */
@@ -243,34 +246,40 @@ export async function reread() {
   await htmx.swap({text: await answer.text(), target: "#view", select: "#view", sourceElement: board, swap: "outerMorph"});
 }
 
-/* What running cards are doing this moment: their current step and the last ones as a tape. */
+/* What running cards are doing this moment: their current step and the last ones as a tape. At
+   most once in a while, which is longer where the answer takes its time. */
 let taping = false, tapeAgain = false;
 export async function tapes() {
   if (taping) { tapeAgain = true; return; }
-  if (!$('.card[data-state="running"]')) return;
+  if (!$('.card[data-state="running"]', board)) return;
   taping = true;
+  const began = performance.now();
   try {
-    const answer = await fetch(`/boards/${key}/tapes`);
+    const answer = await fetch(`/boards/${key}/tapes?${asOf()}`);
     if (answer.ok) {
-      for (const [id, {now, tape}] of Object.entries((await answer.json()).cards)) {
-        const card = cardOf(id), line = card && $("[data-now]", card), row = card && $("[data-tape]", card);
-        if (line && line.textContent !== now) line.textContent = now;
-        if (row && row.dataset.tape !== tape) {
-          row.dataset.tape = tape;
-          row.replaceChildren(...[...tape].map(letter => {
-            const tick = document.createElement("i");
-            if (letter !== "r") tick.className = letter === "." ? "now" : letter;
-            return tick;
-          }));
-        }
+      for (const [id, told] of Object.entries((await answer.json()).cards)) {
+        const card = cardOf(id);
+        if (card) retell(card, told);
       }
     }
   } finally {
     setTimeout(() => {
       taping = false;
       if (tapeAgain) { tapeAgain = false; retape(); }
-    }, TAPES_PACE);
+    }, Math.max(TAPES_PACE, TAPES_REST * (performance.now() - began)));
   }
+}
+
+function retell(card, {now, tape}) {
+  const line = $("[data-now]", card), row = $("[data-tape]", card);
+  if (line && line.textContent !== now) line.textContent = now;
+  if (!row || row.dataset.tape === tape) return;
+  row.dataset.tape = tape;
+  row.replaceChildren(...[...tape].map(letter => {
+    const tick = document.createElement("i");
+    if (letter !== "r") tick.className = letter === "." ? "now" : letter;
+    return tick;
+  }));
 }
 // Where nobody waits for it: while the server is away the next event, or the clock, asks again.
 export const retape = () => tapes().catch(() => {});
