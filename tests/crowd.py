@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.async_api import Browser, Page, Playwright
+from playwright.async_api import Browser, BrowserContext, Page, Playwright
 
 from tests.serving import Site
 
@@ -186,6 +186,7 @@ PAGE = 30
 WRITERS = 2
 #: How long after the last change a page may take to show the truth.
 SETTLE_SECONDS = 90.0
+PATIENCE_MS = 180_000
 
 
 @dataclass
@@ -256,24 +257,30 @@ class Crowd:
 
 
 async def gather(
-    site: Site, playwright: Playwright, browsers: int, rate: float, seconds: float
+    site: Site,
+    playwright: Playwright,
+    browsers: int,
+    rate: float,
+    seconds: float,
+    patience: float = SETTLE_SECONDS,
 ) -> Crowd:
     """Have so many browsers look on while a board changes; say whether all end with the truth.
 
-    One in six goes offline for a while, one in six reloads, one in six moves cards by itself.
+    One in six goes offline for a while, one in six reloads, one in six moves cards by itself. Those
+    who do the same share a browser context; each page has a process and a socket of its own.
     """
     crowd = Crowd(browsers, rate, seconds)
     board = furnish(site, 150)
     async with AsyncExitStack() as leaving:
-        pages = []
-        for n in range(browsers):
-            if n % 25 == 0:
-                browser = await playwright.chromium.launch(
-                    executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
-                    args=["--no-sandbox"],
-                )
-                leaving.push_async_callback(browser.close)
-            pages.append(await opened(browser, site, board))
+        browser = await playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
+            args=["--no-sandbox"],
+        )
+        leaving.push_async_callback(browser.close)
+        alike = {role: await entered(browser, site, board) for role in (None, *ACTS)}
+        pages = [
+            await opened(alike[n % 6 if n % 6 in ACTS else None], board) for n in range(browsers)
+        ]
         # Each of several agents' processes makes its part of the changes.
         writers = [stir(site, board, rate / WRITERS, seconds, seed=n + 1) for n in range(WRITERS)]
         acting = [
@@ -290,7 +297,7 @@ async def gather(
         true = truth(site, board)
         crowd.cards_checked = browsers * sum(len(cards) for cards in true.columns.values())
         waiting = set(range(browsers))
-        while waiting and time.monotonic() - began < SETTLE_SECONDS:
+        while waiting and time.monotonic() - began < patience:
             for n in sorted(waiting):
                 crowd.wrong[n] = await differences(pages[n], true)
                 if not crowd.wrong[n]:
@@ -305,8 +312,8 @@ async def gather(
     return crowd
 
 
-async def opened(browser: Browser, site: Site, board: str) -> Page:
-    """Return a live page of the board in a browser context of its own, every column unfolded."""
+async def entered(browser: Browser, site: Site, board: str) -> BrowserContext:
+    """Return a context of the person who is signed in, every column of the board unfolded."""
     context = await browser.new_context(
         base_url=site.web.origin, viewport={"width": 1440, "height": 900}
     )
@@ -318,8 +325,13 @@ async def opened(browser: Browser, site: Site, board: str) -> Page:
             {"name": "folded", "value": "none", "url": f"{url}/boards/{board}"},
         ]
     )
+    return context
+
+
+async def opened(context: BrowserContext, board: str) -> Page:
+    """Return a live page of the board."""
     page = await context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE_MS)
     await page.goto(f"/boards/{board}")
     await live(page)
     return page
@@ -330,6 +342,7 @@ async def live(page: Page) -> None:
 
 
 async def _goes_away(page: Page, seconds: float) -> None:
+    """Lose the server with all pages of the context, which do so at the same time."""
     await asyncio.sleep(seconds / 4)
     await page.context.set_offline(True)
     await asyncio.sleep(seconds / 3)

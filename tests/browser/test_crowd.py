@@ -33,7 +33,7 @@ async def test_a_page_that_differs_is_found_out(site: Site) -> None:
         browser = await playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM") or None, args=["--no-sandbox"]
         )
-        page = await crowd.opened(browser, site, board)
+        page = await crowd.opened(await crowd.entered(browser, site, board), board)
         true = crowd.truth(site, board)
         assert await crowd.differences(page, true) == []
         for spoil in (
