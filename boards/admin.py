@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.validators import RegexValidator
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
@@ -44,6 +44,7 @@ from events.admin_base import (
     short,
 )
 from kernel.access import Role
+from kernel.errors import DomainError
 
 
 class BoardFilter(admin.SimpleListFilter):
@@ -100,7 +101,8 @@ class WithMembers(ByTransition):
     inlines: tuple[type, ...] = (MembershipInline,)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        for row in formset.save(commit=False):
+        # Who becomes an operator before who no longer is one: a board keeps at least one.
+        for row in sorted(formset.save(commit=False), key=lambda row: -row.role):
             _grant(request, row)
         for row in formset.deleted_objects:
             members.remove(row.pk, actor_of(request))
@@ -318,7 +320,10 @@ class MembershipAdmin(ByTransition):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for row in queryset:
-            members.remove(row.pk, actor_of(request))
+            try:
+                members.remove(row.pk, actor_of(request))
+            except DomainError as refusal:
+                self.message_user(request, f"{row}: {refusal.detail}", messages.WARNING)
 
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────

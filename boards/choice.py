@@ -447,12 +447,13 @@ def locked(cards: CardQuerySet, *, skip: bool) -> CardQuerySet:
 def workable(cards: CardQuerySet, capabilities: Collection[str]) -> CardQuerySet:
     """Narrow to cards that the capabilities suffice for, of active goals, within every budget.
 
-    Goal and board are subqueries, not joins: the claim reads one table in index order.
+    Archived boards hand out nothing. Goal and board are subqueries, not joins: the claim reads
+    one table in index order.
     """
     resting = Goal.objects.exclude(status=Goal.Status.ACTIVE, over="").values("pk")
-    spent = Board.objects.exclude(over="").values("pk")
+    closed = Board.objects.exclude(over="", archived_at=None).values("pk")
     within = cards.filter(Q(goal=None) | ~Q(goal_id__in=resting), over="")
-    return within.exclude(board_id__in=spent).within(capabilities)
+    return within.exclude(board_id__in=closed).within(capabilities)
 
 
 def pullable(cards: CardQuerySet, now: datetime) -> CardQuerySet:

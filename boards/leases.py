@@ -258,6 +258,8 @@ def _named(card_id: UUID, asking: Asking, now: datetime) -> Chosen:
     card = choice.locked(cards, skip=False).first()
     if card is None:
         raise hidden("card")
+    if card.board.archived_at is not None:
+        raise NotClaimable(f"{card.key} can't be claimed now: its board is archived.")
     if card.state == State.BACKLOG and card.board.pull == Board.Pull.AUTO:
         column = choice.room_to_pull(card.board)
         if column is None:

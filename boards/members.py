@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from boards.models import Membership
 from events import log
 from kernel.access import Role
-from kernel.errors import Invalid, NotFound
+from kernel.errors import Invalid, NotFound, TransitionRefused
 from kernel.tx import transition
 
 
@@ -23,11 +23,16 @@ def grant(
     user_id: int | None = None,
     token_id: UUID | None = None,
 ) -> Membership:
-    """Return the membership: the user or token has ``role`` on the board, and no other one."""
+    """Return the membership: the user or token has ``role`` on the board, and no other one.
+
+    Raises TransitionRefused where the board would be left without an operator.
+    """
     if (user_id is None) == (token_id is None):
         raise Invalid.field("user", "name either a user or a token.")
     who: dict[str, Any] = {"user_id": user_id, "token_id": token_id}
     with transition():
+        if role < Role.OPERATOR:
+            _keep_an_operator(board_id, **who)
         member, new = Membership.objects.update_or_create(
             board_id=board_id, **who, defaults={"role": role}
         )
@@ -36,11 +41,15 @@ def grant(
 
 
 def remove(membership_id: int, actor: str) -> None:
-    """Take the membership away. Raises NotFound if it is gone already."""
+    """Take the membership away. Raises NotFound if it is gone already.
+
+    Raises TransitionRefused where the board would be left without an operator.
+    """
     with transition():
         member = Membership.objects.filter(pk=membership_id).first()
         if member is None:
             raise NotFound("There is no such membership.")
+        _keep_an_operator(member.board_id, pk=member.pk)
         _note(member, "member.removed", actor)
         member.delete()
 
@@ -79,6 +88,22 @@ def person(name: str) -> Any:
     if found is None:
         raise Invalid.field("user", "is nobody's name here; make the account first.")
     return found
+
+
+def _keep_an_operator(board_id: UUID, **who: Any) -> None:
+    """Pass if the board has another person as operator, or this is none. Call in a transition.
+
+    The operators' rows are locked until commit, so two of them can't take away each other.
+    """
+    people = Membership.objects.filter(
+        board_id=board_id, role=Role.OPERATOR, user__is_active=True
+    ).select_for_update(of=("self",), no_key=True)
+    operators = list(people.order_by("pk"))
+    going = Membership.objects.filter(board_id=board_id, **who).values_list("pk", flat=True)
+    if operators and all(one.pk in set(going) for one in operators):
+        raise TransitionRefused(
+            "The board would be left without an operator; make somebody else one first."
+        )
 
 
 def _note(member: Membership, kind: str, actor: str) -> None:

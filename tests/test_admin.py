@@ -512,8 +512,14 @@ def test_members_are_added_changed_and_removed_on_the_record(browser, operator):
 
     sent = form_of(browser, detail(world.board)) | {f"{at}DELETE": "on"}
     assert browser.post(detail(world.board), sent).status_code == 302
+    last = Membership.objects.get(user=operator)
+    refused = browser.post(
+        reverse("admin:boards_membership_delete", args=[last.pk]), {"post": "yes"}, follow=True
+    )
+    assert "without an operator" in refused.content.decode()
+    assert Membership.objects.filter(pk=last.pk).exists()
     kinds = Event.objects.filter(kind__startswith="member.").order_by("seq")
-    assert [e.kind for e in kinds] == ["member.changed", "member.added", "member.removed"]
+    assert [e.kind for e in kinds] == ["member.added", "member.changed", "member.removed"]
 
     url = reverse("admin:boards_membership_add")
     browser.post(url, {"board": world.board.pk, "token": world.token.pk, "role": 1})

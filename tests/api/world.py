@@ -431,6 +431,7 @@ FOR_OPERATORS = frozenset(
         "create_board",
         "create_token",
         "create_webhook",
+        "delete_card",
         "delete_webhook",
         "edit_board",
         "edit_webhook",

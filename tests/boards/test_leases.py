@@ -8,7 +8,7 @@ import time_machine
 from django.db import IntegrityError, transaction
 
 from boards import cards, leases
-from boards.models import Attempt, Card, Column, Message
+from boards.models import Attempt, Board, Card, Column, Message
 from checkpoints import steps
 from events.models import Event
 from goals import memory
@@ -73,6 +73,18 @@ def test_a_claim_keeps_to_the_boards_it_was_given():
     assert leases.claim("ada", boards=frozenset([mine.pk])).card == card
     assert leases.claim("ada", boards=frozenset([mine.pk])) is None
     assert leases.claim("ada", boards=frozenset()) is None
+
+
+def test_an_archived_board_hands_out_nothing():
+    board = make_board(pull=Board.Pull.AUTO)
+    card, waiting = make_card(board, kind="backlog"), make_card(board)
+    cards.edit_board(board.pk, "user:ann", {"archived": True})
+    assert leases.claim("ada") is None
+    for one in (card, waiting):
+        with pytest.raises(NotClaimable, match="archived"):
+            leases.claim("ada", card_id=one.pk)
+    cards.edit_board(board.pk, "user:ann", {"archived": False})
+    assert leases.claim("ada").card == waiting
 
 
 def test_a_card_goes_only_to_a_worker_who_can_do_all_it_requires():

@@ -76,10 +76,33 @@ def test_people_are_taken_in_changed_and_shown_out(page: Client) -> None:
     assert "user" in nobody.json()["errors"]
     other = make_board()
     assert call(page, "DELETE", f"/boards/{other.key}/members/{first['id']}").status_code == 404
+    call(page, "POST", path, {"user": make_user("bob").username, "role": "operator"})
     assert call(page, "DELETE", f"{path}/{first['id']}").status_code == 204
     assert not Membership.objects.filter(user=ann).exists()
     kinds = Event.objects.filter(board_id=board.pk).values_list("kind", flat=True)
     assert {"member.added", "member.changed", "member.removed"} <= set(kinds)
+
+
+def test_a_board_keeps_an_operator(page: Client) -> None:
+    board, ann, bob = make_board(), make_user("ann"), make_user("bob")
+    path = f"/boards/{board.key}/members"
+    first = call(page, "POST", path, {"user": ann.username, "role": "operator"}).json()
+    for refused in (
+        call(page, "DELETE", f"{path}/{first['id']}"),
+        call(page, "POST", path, {"user": "ann", "role": "member"}),
+    ):
+        assert refused.status_code == 409
+        assert refused.json()["code"] == "transition_refused"
+        assert "without an operator" in refused.json()["detail"]
+    assert Membership.objects.get(user=ann).role == Role.OPERATOR
+    call(page, "POST", path, {"user": bob.username, "role": "operator"})
+    assert call(page, "POST", path, {"user": "ann", "role": "member"}).status_code == 200
+    # Somebody who can't sign in operates nothing.
+    ann.is_active = False
+    ann.save()
+    Membership.objects.filter(user=ann).update(role=Role.OPERATOR)
+    second = Membership.objects.get(user=bob)
+    assert call(page, "DELETE", f"{path}/{second.pk}").status_code == 409
 
 
 def test_a_boards_tokens_are_listed_without_their_secret(page: Client) -> None:
