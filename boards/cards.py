@@ -330,6 +330,31 @@ def move(
     return card, warnings
 
 
+def refile(
+    card_id: UUID,
+    actor: str,
+    column_id: UUID,
+    changes: Mapping[str, Any],
+    *,
+    before: Card | None = None,
+    after: Card | None = None,
+    expected_version: int | None = None,
+) -> tuple[Card, list[str]]:
+    """Move the card and make ``changes`` to it, both or neither; see ``move`` and ``edit``."""
+    with transition():
+        card, warnings = move(
+            card_id,
+            actor,
+            column_id,
+            before=before,
+            after=after,
+            expected_version=expected_version,
+        )
+        if changes:
+            card = edit(card_id, actor, changes)
+    return card, warnings
+
+
 def cancel(card_id: UUID, actor: str) -> Card:
     """Stop the card for good and revoke its lease, if any."""
     with transition():

@@ -113,9 +113,13 @@ class CardIn(CardEdit):
 
 
 class MoveIn(Body):
+    """A place; with ``goal`` or ``priority``, a place in the lane of those that share it."""
+
     column = Line(64, required=True)
     before = Line(64)
     after = Line(64)
+    goal = serializers.UUIDField(required=False, allow_null=True)
+    priority = serializers.IntegerField(min_value=0, max_value=4, required=False)
 
 
 class MessageIn(Body):

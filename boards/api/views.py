@@ -169,7 +169,8 @@ class CardView(Endpoint):
 
     @extend_schema(operation_id="delete_card", responses={204: None}, parameters=[IF_MATCH])
     def delete(self, request: Request, card: str) -> Response:
-        found = lookup.card(self.principal, card, Role.MEMBER)
+        # Its history goes with it, for good: a member archives.
+        found = lookup.card(self.principal, card, Role.OPERATOR)
         version = self.expected_version()
 
         def effect() -> Answer:
@@ -194,11 +195,18 @@ class MoveView(Endpoint):
             for side in ("before", "after")
             if fields.get(side)
         }
+        filed = {name: fields[name] for name in ("goal", "priority") if name in fields}
+        changes = resolved(self, found.board, filed)
         version = self.expected_version()
 
         def effect() -> Answer:
-            moved, warnings = cards.move(
-                found.pk, self.principal.actor, column.pk, expected_version=version, **beside
+            moved, warnings = cards.refile(
+                found.pk,
+                self.principal.actor,
+                column.pk,
+                changes,
+                expected_version=version,
+                **beside,
             )
             return Answer(200, {**c.card_out(moved), "warnings": warnings})
 

@@ -131,7 +131,8 @@ def test_a_card_is_made_read_edited_and_deleted(world: World) -> None:
     edited = world.member.patch(f"/cards/{made['key']}", {"title": "Other", "priority": 0})
     assert (edited["title"], edited["priority"]) == ("Other", 0)
     assert edited["version"] > made["version"]
-    assert world.member.delete(f"/cards/{made['key']}").status == 204
+    assert world.member.delete(f"/cards/{made['key']}").refusal == (403, "forbidden")
+    assert world.operator.delete(f"/cards/{made['key']}").status == 204
     assert world.member.get(f"/cards/{made['key']}").refusal == (404, "not_found")
 
 
@@ -160,6 +161,22 @@ def test_a_move_ranks_before_and_after(world: World) -> None:
     assert world.member.post(f"/cards/{a}/move", {"column": "review", "after": b}).status == 200
     rows = Card.objects.filter(key__in=keys).order_by("rank")
     assert [card.key for card in rows] == [c, b, a]
+
+
+def test_a_move_into_a_lane_is_one_change(world: World) -> None:
+    goal = world.member.post("/goals", {"board": "HERE", "title": "Ship it"})["id"]
+    card = world.member.post("/cards", {"board": "HERE", "title": "one", "priority": 3}).json
+    path, body = f"/cards/{card['key']}/move", {"column": "review", "goal": goal, "priority": 0}
+    moved = world.member.post(path, body, if_match=f'"{card["version"]}"')
+    assert (moved["kind"], moved["goal"], moved["priority"]) == ("review", goal, 0)
+    # Half of it is never done: an unknown goal leaves the card where it is.
+    unknown = {"column": "backlog", "goal": "01900000-0000-7000-8000-000000000000"}
+    assert world.member.post(path, unknown).status == 422
+    stale = world.member.post(path, {"column": "backlog", "priority": 1}, if_match='"1"')
+    assert stale.status == 412
+    kept = world.member.get(f"/cards/{card['key']}").json
+    assert (kept["kind"], kept["goal"], kept["priority"]) == ("review", goal, 0)
+    assert world.member.post(path, {"column": "review", "goal": None})["goal"] is None
 
 
 def test_moving_a_running_card_away_revokes_its_lease(world: World) -> None:

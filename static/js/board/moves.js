@@ -131,16 +131,13 @@ function show(card, column, before) {
   part(column);
 }
 
-async function post(id, {column, next, last}, version, what, filing = {}) {
-  const body = {column};
+/* ``filing`` is what a lane has in common: the card gets it with the same request. */
+function post(id, {column, lane, next, last}, version, what, filing = {}) {
+  const body = {column, ...filing};
   if (next) body.before = next;
   else if (last) body.after = last;
-  const place = {column, next, last}, versions = {[id]: Number(version) || null};
-  const files = Object.keys(filing).length > 0;
-  // The second half would have to wait for the first one's answer: not without the server.
-  const told = await send({path: `/cards/${id}/move`, body, versions, what, place, mayWait: !files});
-  if (!files) return told;
-  return call("PATCH", `/cards/${id}`, filing, {"If-Match": `"${told.version}"`});
+  const place = {column, lane, next, last}, versions = {[id]: Number(version) || null};
+  return send({path: `/cards/${id}/move`, body, versions, what, place});
 }
 
 function record(label, id, from, to, was, told) {
@@ -325,7 +322,7 @@ queue.tell({
   async refused(change, refusal, ids) {
     ids.filter(id => !queued(id)).forEach(id => cardOf(id)?.classList.remove("pending"));
     await refresh(ids).catch(() => {});
-    for (const id of ids) if (cardOf(id)) await explain(cardOf(id), cell(change.place.column, null) ?? columnOf(cardOf(id)), refusal, {});
+    for (const id of ids) if (cardOf(id)) await explain(cardOf(id), cell(change.place.column, change.place.lane) ?? columnOf(cardOf(id)), refusal, {});
     if (!ids.some(cardOf)) toast(gettext("Not done: {what}. {why}", {what: change.what, why: refusal.message}));
   },
 });
@@ -334,7 +331,7 @@ queue.tell({
 export function showQueued() {
   for (const {versions, place} of queue.changes) {
     for (const card of Object.keys(versions).map(cardOf).filter(Boolean)) {
-      const column = place && cell(place.column, columnOf(card).dataset.lane);
+      const column = place && cell(place.column, place.lane ?? columnOf(card).dataset.lane);
       const next = place?.next && cardOf(place.next);
       if (column) show(card, column, next && columnOf(next) === column ? next : endOf(column));
       card.classList.add("pending");

@@ -42,16 +42,15 @@ function carry({id, path, body, versions}) {
   return call("POST", path, body, headers);
 }
 
-export async function send({versions = {}, path, body, what, place, mayWait = true}) {
+export async function send({versions = {}, path, body, what, place}) {
   const change = {id: newKey(), versions, path, body, what, place, at: Date.now()};
   if (!waiting.length && !away) {
     try {
       return await carry(change);
     } catch (refusal) {
-      if (!mayWait || !unreachable(refusal)) throw refusal;
+      if (!unreachable(refusal)) throw refusal;
     }
   }
-  if (!mayWait) throw new Refused({detail: gettext("The server can't be reached; nothing was changed. Try again when it is back.")}, 0);
   const first = waiting.push(change) === 1;
   keep();
   // The events still come: it was a moment's trouble, or this request's alone.
