@@ -42,7 +42,10 @@ KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "card": (_("Cards"), ("card.",)),
     "attempt": (_("Attempts"), ("attempt.", "card.claimed", "card.submitted", "card.completed")),
     "step": (_("Steps"), ("step.",)),
-    "checkpoint": (_("Checkpoints"), ("checkpoint.", "salvage.", "card.rewound", "card.forked")),
+    "checkpoint": (
+        _("Checkpoints"),
+        ("checkpoint.", "checkpoints.", "salvage.", "card.rewound", "card.forked"),
+    ),
     "message": (_("Messages"), ("message.", "card.answered", "card.blocked", "card.rejected")),
     "memory": (_("Decisions and discoveries"), ("decision.", "discovery.")),
     "goal": (_("Goals"), ("goal.", "criterion.", "evidence.")),

@@ -96,7 +96,7 @@ def create_board(
             Membership.objects.create(board=board, user_id=principal.id, role=Role.OPERATOR)
         elif principal.kind == "token":
             Membership.objects.create(board=board, token_id=principal.id, role=Role.OPERATOR)
-        _note_board(board, "board.created", principal.actor)
+        note_board(board, "board.created", principal.actor)
     return board
 
 
@@ -126,7 +126,7 @@ def edit_board(
         board.save(update_fields=[*plain, "archived_at", "version"])
         if "budgets" in changes:
             bounds.look_later(board=board.pk)
-        _note_board(board, "board.edited", actor)
+        note_board(board, "board.edited", actor)
     return board
 
 
@@ -706,7 +706,7 @@ def _wip_warnings(column: Column) -> list[str]:
     return [f"{column.name} now holds {count} of {column.wip_limit}."]
 
 
-def _note_board(board: Board, kind: str, actor: str) -> None:
+def note_board(board: Board, kind: str, actor: str) -> None:
     log.record(
         kind,
         board_id=board.pk,

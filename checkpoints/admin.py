@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 
 from checkpoints import recovery
 from checkpoints.models import (
@@ -12,6 +13,7 @@ from checkpoints.models import (
     ArtifactLink,
     Briefing,
     Checkpoint,
+    Keeping,
     Line,
     LogChunk,
     Merge,
@@ -118,6 +120,9 @@ class CheckpointAdmin(ViewOnly):
         "digest",
         "adds_up",
         "at",
+        "tag",
+        "dropped_at",
+        "released_at",
     )
 
     @admin.display(description="summary")
@@ -140,7 +145,7 @@ class CheckpointAdmin(ViewOnly):
         return f"{checkpoint.attempt.number}, {checkpoint.attempt.worker}"
 
     @admin.display(description="digest adds up", boolean=True)
-    def adds_up(self, checkpoint: Checkpoint) -> bool:
+    def adds_up(self, checkpoint: Checkpoint) -> bool | None:
         return recovery.intact(checkpoint)
 
     @admin.display(description="state")
@@ -218,6 +223,32 @@ class SalvageAdmin(ViewOnly):
     @admin.display(description="summary")
     def says(self, salvage: Salvage) -> str:
         return short(salvage.summary)
+
+
+@admin.register(Keeping)
+class KeepingAdmin(ViewOnly):
+    """What each board keeps and takes up; operators change the rules in the board's settings."""
+
+    list_display = ("board", "keep_last", "keep_days", "snapshots", "artifacts", "logs", "folders")
+    list_select_related = ("board",)
+    search_fields = ("=board__key", "board__name")
+    ordering = ("-snapshots_bytes",)
+
+    @admin.display(ordering="snapshots_bytes")
+    def snapshots(self, keeping: Keeping) -> str:
+        return filesizeformat(keeping.snapshots_bytes)
+
+    @admin.display(ordering="artifacts_bytes")
+    def artifacts(self, keeping: Keeping) -> str:
+        return filesizeformat(keeping.artifacts_bytes)
+
+    @admin.display(ordering="logs_bytes", description="output")
+    def logs(self, keeping: Keeping) -> str:
+        return filesizeformat(keeping.logs_bytes)
+
+    @admin.display(ordering="workspaces_bytes", description="workspaces")
+    def folders(self, keeping: Keeping) -> str:
+        return filesizeformat(keeping.workspaces_bytes)
 
 
 @admin.register(Merge)

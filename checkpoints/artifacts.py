@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
 
 from checkpoints.models import Artifact, ArtifactLink
+from goals.models import Evidence
 from kernel.access import Principal, hidden
 from kernel.errors import Invalid
 from kernel.tx import transition
 
 _CHUNK_BYTES = 1 << 20
+_AT_ONCE = 200
 
 
 def store(
@@ -46,15 +53,21 @@ def store(
         sha = digest.hexdigest()
         if expected_sha256 is not None and expected_sha256 != sha:
             raise Invalid.field("Digest", f"does not match the content, which is sha-256 {sha}.")
-        _publish(Path(name), path_of(sha))
+        # From the file's name to its row nobody may think it unneeded, see ``collect``.
+        with _shard(sha, fcntl.LOCK_SH):
+            _publish(Path(name), path_of(sha))
+            return _known(sha, size, content_type, principal)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _known(sha: str, size: int, content_type: str, principal: str) -> tuple[Artifact, bool]:
     with transition():
         artifact, created = Artifact.objects.get_or_create(
             sha256=sha, defaults={"size_bytes": size, "content_type": content_type[:200]}
         )
         mine = ArtifactLink.objects.filter(artifact=artifact, principal=principal, board=None)
-        if not mine.exists():  # two uploads at once may make two, which does no harm
+        if not mine.update(at=timezone.now()):  # two uploads at once may make two: no harm
             ArtifactLink.objects.create(artifact=artifact, principal=principal)
     return artifact, created
 
@@ -70,7 +83,9 @@ def link(
 ) -> None:
     """Make the named artifacts readable on the card's board. Raises Invalid for unknown ones."""
     wanted = {a["sha256"] for a in artifacts}
-    known = set(Artifact.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    # Locked, so that none of them is collected before it is linked.
+    there = Artifact.objects.filter(pk__in=wanted).order_by("pk").select_for_update(no_key=True)
+    known = set(there.values_list("pk", flat=True))
     for n, artifact in enumerate(artifacts):
         if artifact["sha256"] not in known:
             raise Invalid.field(f"artifacts[{n}].sha256", "is no stored artifact; upload it first.")
@@ -109,6 +124,71 @@ def sweep_incoming(older_than_seconds: float) -> int:
             path.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+def shards() -> Iterator[str]:
+    """Yield the parts that the artifacts are collected in: the first digits of their digests."""
+    return (f"{n:02x}" for n in range(256))
+
+
+def collect(shard: str, unused_since: datetime) -> int:
+    """Remove the shard's artifacts that nothing has referred to since; return their bytes.
+
+    An upload at the same time is waited out or let by: from its file to its row it holds the
+    shard. Whatever moment this is killed at, a row has its file; a file without a row is
+    removed by a later call.
+    """
+    freed = 0
+    with contextlib.suppress(BlockingIOError), _shard(shard, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        for artifact in _unused(unused_since).filter(pk__startswith=shard)[:_AT_ONCE]:
+            path = path_of(artifact.pk)
+            if _forget(artifact, unused_since):
+                path.unlink(missing_ok=True)
+                freed += artifact.size_bytes
+        freed += _remove_strays(shard, unused_since.timestamp())
+    return freed
+
+
+def _unused(since: datetime) -> QuerySet[Artifact]:
+    """The artifacts on no card, of no evidence, that were not uploaded since either."""
+    links = ArtifactLink.objects.filter(artifact=OuterRef("pk"))
+    needed = links.filter(Q(board__isnull=False) | Q(at__gte=since))
+    shown = Evidence.objects.filter(artifact=OuterRef("pk"))
+    return Artifact.objects.filter(~Exists(needed), ~Exists(shown), at__lt=since)
+
+
+def _forget(artifact: Artifact, since: datetime) -> bool:
+    """Remove the artifact's row if it is still unused; return whether it was."""
+    with transition():
+        # Alone and before the question: PostgreSQL asks anew what it reads after the lock.
+        list(Artifact.objects.filter(pk=artifact.pk).select_for_update().values_list("pk"))
+        if not _unused(since).filter(pk=artifact.pk).exists():
+            return False
+        artifact.delete()
+    return True
+
+
+def _remove_strays(shard: str, before: float) -> int:
+    """Remove files whose row was never made, or is gone; return their bytes."""
+    files = [path for path in (_root() / shard).glob("*/*") if path.stat().st_mtime < before]
+    rows = Artifact.objects.filter(pk__startswith=shard)
+    known = set(rows.values_list("pk", flat=True)) if files else set()
+    freed = 0
+    for path in files:
+        if path.name not in known:
+            freed += path.stat().st_size
+            path.unlink(missing_ok=True)
+    return freed
+
+
+@contextlib.contextmanager
+def _shard(sha: str, how: int) -> Iterator[None]:
+    """Hold the shard of a digest: shared while storing, alone while collecting."""
+    folder = _root() / "locks"
+    folder.mkdir(exist_ok=True)
+    with open(folder / sha[:2], "w") as lock:
+        fcntl.flock(lock, how)
+        yield
 
 
 def _root() -> Path:

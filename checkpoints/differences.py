@@ -78,7 +78,8 @@ def between(card: Card, old: Checkpoint | None, new: Checkpoint) -> Difference:
     """Return the difference; ``old`` may be the later one, then it reads backwards."""
     found = Difference(old, new)
     _compare_files(card, found)
-    changes = _compare(old.state if old else None, new.state, "", 0)
+    lost = any(point.state_bytes is not None for point in (old, new) if point)
+    changes = _compare(old.state if old else None, new.state, "", 0) if not lost else iter(())
     for change in changes:
         if len(found.state) == STATE_CHANGES:
             found.state_cut = True
@@ -104,6 +105,10 @@ def _failing(point: Checkpoint | None) -> list[str]:
 def _compare_files(card: Card, found: Difference) -> None:
     new = found.new.workspace or {}
     old = (found.old.workspace or {}) if found.old else {}
+    for point in filter(None, (found.old, found.new)):
+        if point.dropped_at is not None:
+            found.note = f"The contents of C{point.number} are no longer kept."
+            return
     start = old.get("commit") or ("" if found.old else new.get("base") or "")
     compared = of_files(card.board_id, start, new.get("commit") or "")
     found.files, found.files_left_out = compared.files, compared.files_left_out

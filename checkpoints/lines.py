@@ -101,7 +101,7 @@ def fork(
     own = list(approaches) or [approach] * count
     race = uuid7() if count > 1 else None
     with transition():
-        source = Card.objects.select_related("board", "goal").get(pk=card_id)
+        source = cards.lock(card_id)  # so that the point's content is not let go meanwhile
         point = _point(source, number)
         if source.archived_at is not None:
             raise TransitionRefused(f"{source.key} is archived; restore it before forking it.")
@@ -174,9 +174,12 @@ def _recorded_by(point: Checkpoint) -> StepQuerySet:
 def _point(card: Card, number: int) -> Checkpoint:
     """Return the card's checkpoint, or the one it was forked from. Raises Invalid."""
     try:
-        return differences.named(card, number)
+        point = differences.named(card, number)
     except NotFound as error:
         raise Invalid.field("checkpoint", str(error)) from None
+    if point.dropped_at is not None:
+        raise Invalid.field("checkpoint", f"The contents of C{number} are no longer kept.")
+    return point
 
 
 def _open(

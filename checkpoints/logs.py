@@ -43,6 +43,14 @@ def append(attempt_id: UUID, chunks: Sequence[tuple[str, str, str]]) -> int:
     return last
 
 
+def replace(attempt_id: UUID, chunks: Sequence[tuple[str, str, str]]) -> None:
+    """Make ``(step_key, stream, text)`` pieces all the output of an attempt that is over."""
+    with transition():
+        LogChunk.objects.filter(attempt_id=attempt_id).delete()
+        steps = {step for step, _, _ in chunks}
+        LogChunk.objects.bulk_create(_Places(attempt_id, steps).placed(chunks))
+
+
 @dataclass(slots=True)
 class _End:
     """Where a log ends: the line that is open, or the one to be begun."""

@@ -117,10 +117,18 @@ class Step(models.Model):
         return self.key
 
 
+class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
+    def kept(self) -> CheckpointQuerySet:
+        """Those whose files, artifacts and state one can still go back to."""
+        return self.filter(dropped_at=None)
+
+
 class Checkpoint(models.Model):
     """A recovery point of a card: what is done, what comes next, and the workspace. Immutable.
 
-    ``digest`` covers the content and the parent's digest, so a changed history shows.
+    ``digest`` covers the content and the parent's digest, so a changed history shows. The row
+    is for good; what it refers to goes when the board's rules say so (``dropped_at``), and a
+    large ``state`` with it (``state_bytes`` says how large it was).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -139,13 +147,25 @@ class Checkpoint(models.Model):
     artifacts = models.JSONField(default=list, blank=True)
     digest = models.CharField(max_length=64)
     at = models.DateTimeField(default=timezone.now, editable=False)
+    tag = models.CharField(max_length=60, blank=True)  # a person's name for it: kept for good
+    dropped_at = models.DateTimeField(null=True, blank=True, editable=False)
+    released_at = models.DateTimeField(null=True, blank=True, editable=False)  # in the store, too
+    state_bytes = models.PositiveIntegerField(null=True, blank=True, editable=False)
+
+    objects = CheckpointQuerySet.as_manager()
 
     if TYPE_CHECKING:
         card_id: UUID
         attempt_id: UUID
+        parent_id: UUID | None
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=Q(dropped_at=None, released_at=None, state_bytes=None)
+                | Q(dropped_at__isnull=False),
+                name="checkpoint_released_once_dropped",
+            ),
             models.UniqueConstraint(fields=["card", "number"], name="checkpoint_number_per_card"),
             models.UniqueConstraint(
                 fields=["card", "line", "key"],
@@ -154,7 +174,14 @@ class Checkpoint(models.Model):
             ),
             models.CheckConstraint(condition=Q(number__gte=1), name="checkpoint_number_from_one"),
         ]
-        indexes = [models.Index(fields=["card", "line", "-number"], name="checkpoint_head")]
+        indexes = [
+            models.Index(fields=["card", "line", "-number"], name="checkpoint_head"),
+            models.Index(
+                fields=["card"],
+                condition=Q(dropped_at__isnull=False, released_at=None),
+                name="checkpoint_to_release",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"C{self.number}"
@@ -263,6 +290,40 @@ class Salvage(models.Model):
 
     def __str__(self) -> str:
         return self.summary[:80]
+
+
+class Keeping(models.Model):
+    """What a board keeps of its checkpoints' contents, and what everything of it takes up.
+
+    A content stays while either rule asks for it; without any rule all stay.
+    """
+
+    board = models.OneToOneField(Board, models.CASCADE, primary_key=True, related_name="+")
+    keep_last = models.PositiveIntegerField(null=True, blank=True)  # of each card
+    keep_days = models.PositiveIntegerField(null=True, blank=True)
+    snapshots_bytes = models.BigIntegerField(default=0, editable=False)
+    artifacts_bytes = models.BigIntegerField(default=0, editable=False)
+    logs_bytes = models.BigIntegerField(default=0, editable=False)
+    workspaces_bytes = models.BigIntegerField(default=0, editable=False)
+    measured_at = models.DateTimeField(null=True, blank=True, editable=False)
+    collected_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    if TYPE_CHECKING:
+        board_id: UUID
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(keep_last=None) | Q(keep_last__gte=1), name="keeping_at_least_one"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return "everything" if self.keeps_all else "by rule"
+
+    @property
+    def keeps_all(self) -> bool:
+        return self.keep_last is None and self.keep_days is None
 
 
 class Merge(models.Model):

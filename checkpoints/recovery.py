@@ -150,8 +150,11 @@ def digest_of(body: Mapping[str, Any], parent_digest: str) -> str:
     return sha256(parent_digest.encode(), canonical({k: body[k] for k in CONTENT}))
 
 
-def intact(checkpoint: Checkpoint) -> bool:
-    """True while the stored content still gives the stored digest."""
+def intact(checkpoint: Checkpoint) -> bool | None:
+    """True while the stored content still gives the stored digest; None where a part of it is
+    no longer kept, so that nobody can tell."""
+    if checkpoint.state_bytes is not None:
+        return None
     parent = checkpoint.parent.digest if checkpoint.parent else ""
     return digest_of(_content(checkpoint), parent) == checkpoint.digest
 

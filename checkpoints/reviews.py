@@ -54,6 +54,8 @@ def remark(
     quoted = _line(card, point, path, side, line)
     with transition():
         card = cards.lock(card_id)
+        if not Checkpoint.objects.kept().filter(pk=point.pk).exists():
+            raise Invalid.field("checkpoint", "has no files any more to remark on.")
         made = Message.objects.create(
             card=card,
             kind=Message.Kind.REVIEW,

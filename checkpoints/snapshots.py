@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,10 @@ class Description:
                 path, _, reason = value.partition(" ")
                 skipped.append(Skipped(unquote_to_bytes(path), reason))
         return cls(base, repository_commit, tuple(skipped))
+
+
+class Busy(GitFailed):
+    """Another process throws things away in the store at this moment."""
 
 
 class SnapshotStore:
@@ -367,6 +372,98 @@ class SnapshotStore:
                 file.patch, file.truncated = text[:room], len(text) > room
                 left -= len(file.patch)
 
+    def release(self, card_key: str, keep: Collection[str], before: float) -> int:
+        """Let go of the card's snapshots but for ``keep`` and those made after ``before``.
+
+        Returns how many refs went. What nothing refers to any more stays until ``collect``.
+        Whatever moment this is killed at, all of ``keep`` can still be restored: each gets a
+        ref of its own before a ref is let go. Raises GitFailed.
+        """
+        if not (self.path / "HEAD").exists():
+            return 0
+        with self._alone():
+            place = f"refs/holdfast/{card_key}"
+            form = "--format=%(refname) %(objectname) %(committerdate:unix)"
+            refs = [line.split() for line in self.line("for-each-ref", form, place).splitlines()]
+            parents = self._parents([commit for _, commit, _ in refs])
+            wanted = [commit for commit in keep if commit in parents]
+            own = {ref for ref, _, _ in refs}
+            named = {f"{place}/keep-{commit}": commit for commit in wanted}
+            new = "".join(f"create {r} {c}\n" for r, c in named.items() if r not in own)
+            if new:
+                self.run("update-ref", "--stdin", stdin=new.encode())
+            self._cut({c for c in wanted if parents[c] and not parents[c] <= set(keep)})
+            # A base is what whoever is at work there measures from.
+            gone = [
+                ref
+                for ref, commit, at in refs
+                if commit not in keep and int(at) < before and not ref.endswith("-base")
+            ]
+            (self.path / "packed-refs.lock").unlink(missing_ok=True)
+            self.drop(*gone)
+        return len(gone)
+
+    def collect(self, keep: Iterable[str], older_than_seconds: int) -> None:
+        """Remove what no ref has led to for so long; ``keep`` is given refs first if need be.
+
+        Safe beside running snapshots: what they write or use again is younger than that.
+        Raises GitFailed.
+        """
+        if not (self.path / "HEAD").exists():
+            return
+        with self._alone() as git:
+            for name in ("packed-refs.lock", "shallow.lock"):
+                (self.path / name).unlink(missing_ok=True)
+            reached = set(self.run("rev-list", "--all", git=git).decode().split())
+            for commit in set(keep) - reached:
+                if self.has(commit):
+                    self.run("update-ref", f"refs/holdfast-kept/{commit}", commit, git=git)
+            age = f"{older_than_seconds}.seconds.ago"
+            quiet = ("-c", "repack.writeBitmaps=false")
+            self.run("pack-refs", "--all", "--prune", git=git)
+            self.run(*quiet, "repack", "-A", "-d", "-q", f"--unpack-unreachable={age}", git=git)
+            self.run("prune", f"--expire={age}", git=git)
+
+    def size_bytes(self) -> int:
+        """Return what the store takes up."""
+        if not (self.path / "HEAD").exists():
+            return 0
+        counted = dict(
+            line.split(": ", 1) for line in self.line("count-objects", "-v").splitlines()
+        )
+        return 1024 * sum(int(counted.get(n, 0)) for n in ("size", "size-pack", "size-garbage"))
+
+    def _parents(self, tips: Sequence[str]) -> dict[str, set[str]]:
+        """Return the parents of each commit that the tips lead to."""
+        if not tips:
+            return {}
+        said = self.run("rev-list", "--parents", "--stdin", stdin="\n".join(tips).encode())
+        lines = (line.split() for line in said.decode().splitlines())
+        return {commit: set(parents) for commit, *parents in lines}
+
+    def _cut(self, commits: set[str]) -> None:
+        """Let history begin at these commits: what they came from is not kept by them."""
+        path = self.path / "shallow"
+        known = set(path.read_text().split()) if path.exists() else set()
+        if commits <= known:
+            return
+        draft = self.path / "shallow.lock"  # git's own name for it
+        with draft.open("w") as out:
+            out.writelines(f"{commit}\n" for commit in sorted(known | commits))
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(path)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[Git]:
+        """Hold what lets one process at a time throw things away here. Raises Busy."""
+        with open(self.path / "tidy.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy("another process is tidying these snapshots") from None
+            yield self.git.having(lock.fileno())
+
     def tidy(self) -> bool:
         """Pack what has piled up; return whether there was a need and nobody else at it.
 
@@ -374,19 +471,15 @@ class SnapshotStore:
         """
         if not (self.path / "HEAD").exists():
             return False
-        with open(self.path / "tidy.lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
+        with contextlib.suppress(Busy), self._alone() as git:
             counted = self.run("count-objects").split()
             if int(counted[0]) < _PACK_AFTER:
                 return False
             (self.path / "packed-refs.lock").unlink(missing_ok=True)
-            git = self.git.having(lock.fileno())
             self.run("pack-refs", "--all", "--prune", git=git)
             self.run("repack", "-d", "-q", git=git)
             return True
+        return False
 
 
 def _can_be_named(file: FileChange) -> bool:

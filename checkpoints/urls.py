@@ -10,5 +10,6 @@ urlpatterns = [
     path("cards/<str:key>", views.card, name="card"),
     path("cards/<str:key>/drawer", views.drawer, name="drawer"),
     path("markdown", views.preview, name="preview"),
+    path("boards/<str:key>/storage", views.storage, name="storage"),
     path("boards/<str:key>/tapes", views.tapes, name="tapes"),
 ]

@@ -41,6 +41,7 @@ class Verdict:
     workspaces: int = 0
     artifacts: int = 0
     elsewhere: int = 0  # workspaces that are kept by the worker, not here
+    dropped: int = 0  # contents that are no longer kept by the board's rule
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -58,6 +59,7 @@ def verify(card: Card, *, expected: str = "") -> Verdict:
     head = recovery.head(card.pk, card.line)
     found.head = head.digest if head else ""
     said = _said_by_the_log(card)
+    dropped = _dropped_by_the_log(card)
     digests: set[str] = set()
     numbers: list[int] = []
     contents = _Contents(store_of(card.board_id))
@@ -67,6 +69,9 @@ def verify(card: Card, *, expected: str = "") -> Verdict:
     for point in rows.iterator(chunk_size=_BATCH):
         numbers.append(point.number)
         digests.add(point.digest)
+        found.dropped += point.dropped_at is not None
+        if point.dropped_at is not None and point.number not in dropped:
+            found.faults.append(Fault(point.number, "has no content, and the log never let it go."))
         for problem in _problems(point, said.get(point.number), contents, found):
             found.faults.append(Fault(point.number, problem))
     found.checkpoints = len(numbers)
@@ -89,13 +94,22 @@ def _said_by_the_log(card: Card) -> dict[int, str]:
     return {int(d["checkpoint"]): str(d.get("digest") or "") for d in data.iterator()}
 
 
+def _dropped_by_the_log(card: Card) -> set[int]:
+    """Return the numbers of the checkpoints whose content went by the board's rule."""
+    went = Event.objects.filter(subject_id=card.pk, kind="checkpoints.dropped")
+    lists = [data.get("checkpoints") or [] for data in went.values_list("data", flat=True)]
+    return {int(number) for numbers in lists for number in numbers}
+
+
 def _problems(
     point: Checkpoint, logged: str | None, contents: _Contents, found: Verdict
 ) -> Iterator[str]:
-    if not recovery.intact(point):
+    if recovery.intact(point) is False:
         yield "has other content than its digest was made of."
     if logged and logged != point.digest:
         yield f"has the digest {point.digest[:12]}, and the log says {logged[:12]}."
+    if point.dropped_at is not None:
+        return
     workspace = point.workspace or {}
     if commit := workspace.get("commit"):
         # Built-in workers, which have no token, keep their files here; others may keep theirs.

@@ -17,7 +17,7 @@ from boards import allowances, cards, fragments, lookup, markup
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import as_of, for_people, frame, may_write, principal
-from checkpoints import briefing, merging, recovery, reviews, selectors, tabs
+from checkpoints import briefing, merging, recovery, retention, reviews, selectors, tabs
 from checkpoints.models import Checkpoint, Salvage
 from events import log
 from events.models import Event
@@ -232,6 +232,19 @@ def _attempt(found: Card, text: str) -> Attempt | None:
     """The card's attempt of this number, or None for any other text."""
     number = whole_number(text)
     return found.attempts.filter(number=number).first() if number is not None else None
+
+
+@require_GET
+@for_people
+def storage(request: HttpRequest, key: str) -> HttpResponse:
+    """What a board keeps and takes up, for its settings page."""
+    found = lookup.board(principal(request), key)
+    shown = {
+        "rule": retention.measured(found),
+        "counts": retention.counts(found),
+        "may_operate": principal(request).role_on(found.pk) == Role.OPERATOR,
+    }
+    return render(request, "checkpoints/_storage.html", shown)
 
 
 _activity: fragments.Shared[dict[str, Any]] = fragments.Shared()

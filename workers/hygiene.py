@@ -1,4 +1,4 @@
-"""Disk space: workspaces that nobody needs any more go, snapshots are packed."""
+"""Disk space: workspaces and contents that nobody needs any more go, snapshots are packed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from boards.models import Board, Card
-from checkpoints import salvaging, workspaces
+from checkpoints import retention, salvaging, workspaces
 from checkpoints.git import GitFailed
 from checkpoints.snapshots import store_of
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 KEEP = timedelta(hours=24)  # after a card is done, for whoever wants to look inside
 BUDGET_SECONDS = 5.0  # of one call; the next goes on
 
-
+_retention = retention.Retention()
 _tidying: threading.Thread | None = None
 
 
@@ -67,7 +67,7 @@ def _unneeded(root: Path, names: list[str]) -> list[tuple[str, UUID]]:
 def tidy() -> int:
     """Remove the workspaces of cards done for longer than KEEP, or deleted; return how many.
 
-    Packs the stores of snapshots, too.
+    Lets go of what boards no longer keep and packs the stores of snapshots, too.
 
     A workspace is snapshotted before it goes and stays where that fails. Folders in which a
     worker is, and those of cards that may still run, are left alone. Safe to run anywhere.
@@ -86,6 +86,7 @@ def tidy() -> int:
                 salvaging.record(card, store)
         except (GitFailed, OSError) as error:
             log.warning("the workspace of %s could not be removed: %s", key, error)
+    _retention.work(until)
     for board_id in Board.objects.values_list("pk", flat=True):
         if time.monotonic() >= until:
             return removed

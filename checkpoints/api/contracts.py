@@ -8,11 +8,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from boards.api.contracts import CardOut, card_out
-from checkpoints import lines, merging
+from checkpoints import lines, merging, retention
 from checkpoints.differences import Difference, Files
 from checkpoints.loglines import Line as LogLine
 from checkpoints.loglines import Match as LogMatch
-from checkpoints.models import Briefing, Checkpoint, Merge, Salvage, Step
+from checkpoints.models import Briefing, Checkpoint, Keeping, Merge, Salvage, Step
 from checkpoints.snapshots import FileChange
 from checkpoints.verifying import Fault, Verdict
 from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
@@ -103,6 +103,19 @@ class StepIn(FinishIn):
 
 class AdoptIn(Body):
     next_step = Text(MAX_TEXT, help_text="What the next attempt is told to do with it.")
+
+
+class NameIn(Body):
+    tag = Line(60, required=True, allow_blank=True, help_text="Empty takes the name away.")
+
+
+class KeepingIn(Body):
+    keep_last = serializers.IntegerField(
+        min_value=1, max_value=MAX_COUNT, required=False, allow_null=True
+    )
+    keep_days = serializers.IntegerField(
+        min_value=0, max_value=36_500, required=False, allow_null=True
+    )
 
 
 class RewindIn(Body):
@@ -248,6 +261,34 @@ class CheckpointOut(serializers.Serializer[Checkpoint]):
     artifacts = serializers.JSONField()
     digest = serializers.CharField()
     at = serializers.DateTimeField()
+    tag = serializers.CharField()
+    kept = serializers.SerializerMethodField(
+        help_text="False once its files, artifacts and large state are no longer kept."
+    )
+    dropped_at = serializers.DateTimeField(allow_null=True)
+
+    def get_kept(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.dropped_at is None
+
+
+class HeldOut(serializers.Serializer[Any]):
+    kept = serializers.IntegerField()
+    dropped = serializers.IntegerField()
+
+
+class KeepingOut(serializers.Serializer[Keeping]):
+    keep_last = serializers.IntegerField(allow_null=True, help_text="Contents of each card.")
+    keep_days = serializers.IntegerField(allow_null=True)
+    snapshots_bytes = serializers.IntegerField()
+    artifacts_bytes = serializers.IntegerField()
+    logs_bytes = serializers.IntegerField()
+    workspaces_bytes = serializers.IntegerField()
+    measured_at = serializers.DateTimeField(allow_null=True)
+    checkpoints = serializers.SerializerMethodField()
+
+    @extend_schema_field(HeldOut)
+    def get_checkpoints(self, keeping: Keeping) -> dict[str, int]:
+        return retention.counts(keeping.board)
 
 
 class FileChangeOut(serializers.Serializer[FileChange]):
@@ -385,6 +426,7 @@ class VerdictOut(serializers.Serializer[Verdict]):
     checkpoints = serializers.IntegerField()
     workspaces = serializers.IntegerField()
     elsewhere = serializers.IntegerField()
+    dropped = serializers.IntegerField(help_text="Contents that the board no longer keeps.")
     artifacts = serializers.IntegerField()
     faults = FaultOut(many=True)
 

@@ -5,6 +5,7 @@ from django.urls import path
 from checkpoints.api import views
 
 urlpatterns = [
+    path("boards/<str:board>/storage", views.StorageView.as_view(), name="storage"),
     path("cards/<str:card>/steps", views.StepsView.as_view(), name="card-steps"),
     path("cards/<str:card>/checkpoints", views.CheckpointsView.as_view(), name="checkpoints"),
     path(

@@ -28,6 +28,7 @@ from checkpoints import (
     lines,
     loglines,
     merging,
+    retention,
     reviews,
     salvaging,
     terminal,
@@ -82,6 +83,37 @@ class CheckpointView(Endpoint):
         if found is None:
             raise NotFound(f"The card has no checkpoint {number}.")
         return self.respond(Answer(200, c.CheckpointOut(found).data))
+
+    @extend_schema(operation_id="name_checkpoint", request=c.NameIn, responses=c.CheckpointOut)
+    def patch(self, request: Request, card: str, number: int) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        tag = self.fields(c.NameIn)["tag"]
+
+        def effect() -> Answer:
+            named = retention.name(found.pk, number, self.principal.actor, tag)
+            return Answer(200, c.CheckpointOut(named).data)
+
+        return self.answer(effect)
+
+
+class StorageView(Endpoint):
+    """What a board keeps of its checkpoints' contents, and what everything of it takes up."""
+
+    @extend_schema(operation_id="get_storage", responses=c.KeepingOut)
+    def get(self, request: Request, board: str) -> Response:
+        found = lookup.board(self.principal, board)
+        return self.respond(Answer(200, c.KeepingOut(retention.measured(found)).data))
+
+    @extend_schema(operation_id="edit_storage", request=c.KeepingIn, responses=c.KeepingOut)
+    def patch(self, request: Request, board: str) -> Response:
+        found = lookup.board(self.principal, board, Role.OPERATOR)
+        changes = self.fields(c.KeepingIn)
+
+        def effect() -> Answer:
+            rule = retention.set_rule(found, self.principal.actor, changes)
+            return Answer(200, c.KeepingOut(rule).data)
+
+        return self.answer(effect)
 
 
 class DifferenceView(Endpoint):

@@ -155,6 +155,48 @@ def show_board(key: str | None, as_json: bool) -> None:
             say(f"and {len(inside) - SHOWN} more: holdfast card list --column {column['id']}")
 
 
+@board.command("storage")
+@click.argument("key", required=False, envvar="HOLDFAST_BOARD", shell_complete=complete_boards)
+@click.option("--keep-last", type=click.IntRange(min=1), help="Newest checkpoints of each card.")
+@click.option("--keep-days", type=click.IntRange(min=0), help="Younger ones.")
+@click.option("--keep-all", is_flag=True, help="Everything, whatever was said before.")
+@json_option
+def storage(
+    key: str | None, keep_last: int | None, keep_days: int | None, keep_all: bool, as_json: bool
+) -> None:
+    """Show what a board keeps and takes up; with options, say what it keeps from now on.
+
+    Contents of checkpoints stay while either rule asks for them.
+    """
+    told = {"keep_last": keep_last, "keep_days": keep_days}
+    rules = {name: value for name, value in told.items() if value is not None}
+    if keep_all and rules:
+        raise click.UsageError("--keep-all goes with no other rule.")
+    with connect() as client:
+        path = f"/boards/{segment(the_board(client, key))}/storage"
+        changes = dict.fromkeys(told) if keep_all else rules
+        found = client.patch(path, changes) if changes else client.get(path)
+    if as_json:
+        print_json(found)
+        return
+    rule = [f"the last {found['keep_last']} of each card"] if found["keep_last"] else []
+    rule += [f"{found['keep_days']} days"] if found["keep_days"] is not None else []
+    held = found["checkpoints"]
+    sizes = {
+        name.capitalize(): f"{found[f'{name}_bytes'] / 1e6:.1f} MB"
+        for name in ("snapshots", "artifacts", "logs", "workspaces")
+    }
+    show(
+        facts(
+            [
+                ("Keeps", " and ".join(rule) or "everything"),
+                ("Checkpoints", f"{held['kept']} with contents, {held['dropped']} without"),
+                *sizes.items(),
+            ]
+        )
+    )
+
+
 @board.command("insights")
 @click.argument("key", required=False, envvar="HOLDFAST_BOARD", shell_complete=complete_boards)
 @click.option("--days", metavar="N", help="How many days up to the end; 'all' for all. [30]")

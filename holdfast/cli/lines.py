@@ -37,9 +37,17 @@ def checkpoints(card: str, limit: int, as_json: bool) -> None:
         print_json(listed)
         return
     rows = [
-        (f"C{c['number']}", c["line"], ago(c["at"]), c["summary"], c["next_step"]) for c in listed
+        (
+            f"C{c['number']}",
+            c["line"],
+            ago(c["at"]),
+            c["tag"] or ("" if c["kept"] else "(not kept)"),
+            c["summary"],
+            c["next_step"],
+        )
+        for c in listed
     ]
-    show(table(["", "Line", "Age", "Done", "Next"], rows, wide="Done"))
+    show(table(["", "Line", "Age", "Name", "Done", "Next"], rows, wide="Done"))
 
 
 @click.command()
@@ -101,6 +109,21 @@ def rewind(card: str, checkpoint: int, as_json: bool) -> None:
         print_json(rewound)
     else:
         say(f"{rewound['key']} goes on from C{checkpoint}; it is {rewound['state']}.")
+
+
+@click.command()
+@card_argument
+@_number
+@click.argument("tag", type=PROSE)
+@json_option
+def name(card: str, checkpoint: int, tag: str, as_json: bool) -> None:
+    """Name CHECKPOINT, which keeps its contents for good; an empty TAG takes the name away."""
+    with connect() as client:
+        named = client.patch(f"/cards/{segment(card)}/checkpoints/{checkpoint}", {"tag": tag})
+    if as_json:
+        print_json(named)
+    else:
+        say(one_line(f"{card} C{checkpoint} is called {named['tag'] or 'nothing'}."))
 
 
 @click.command()
@@ -240,6 +263,8 @@ def verify(cards: tuple[str, ...], board: str | None, digest: str | None, as_jso
 
 def _tell(verdict: JSON) -> None:
     counted = f"{verdict['checkpoints']} checkpoints, {verdict['workspaces']} with files"
+    if verdict["dropped"]:
+        counted += f", {verdict['dropped']} no longer kept"
     if verdict["intact"]:
         say(one_line(f"{verdict['card']} is intact: {counted}; head {verdict['head'] or 'none'}"))
         return
@@ -248,4 +273,4 @@ def _tell(verdict: JSON) -> None:
         say(one_line(f"{verdict['card']}: {where}{fault['problem']}"))
 
 
-COMMANDS = (checkpoints, diff, rewind, fork, salvages, adopt, patch, merge)
+COMMANDS = (checkpoints, diff, name, rewind, fork, salvages, adopt, patch, merge)

@@ -246,6 +246,10 @@ main.addEventListener("submit", async event => {
       await call("POST", `/cards/${card}/rewind`, {checkpoint: Number(form.dataset.rewind)});
       form.closest("dialog").close();
       announce(`${key} goes on from checkpoint ${form.dataset.rewind}.`);
+    } else if (form.dataset.name) {
+      await call("PATCH", `/cards/${card}/checkpoints/${form.dataset.name}`, {tag: form.elements.tag.value});
+      form.closest("dialog").close();
+      announce(gettext("Saved."));
     } else if (form.dataset.adopt) {
       const {number} = await call("POST", `/cards/${card}/salvages/${form.dataset.adopt}/adopt`, {next_step: form.elements.next_step.value});
       form.closest("dialog").close();

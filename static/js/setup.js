@@ -73,6 +73,14 @@ if (settings) {
   });
 
   settings.addEventListener("budget-saved", ({detail}) => { if (detail.path.startsWith("/boards/")) form.dataset.version = detail.version; });
+  settings.addEventListener("submit", async event => {
+    const rule = event.target.closest("[data-storage-form]");
+    if (!rule) return;
+    event.preventDefault();
+    const number = field => field.value === "" ? null : Number(field.value);
+    const {keep_last: last, keep_days: days} = rule.elements;
+    if (await sent(rule, () => call("PATCH", `${path}/storage`, {keep_last: number(last), keep_days: number(days)}))) say(gettext("Saved."));
+  });
 
   const columns = $("[data-columns-form]"), list = $(".cols-edit", columns);
   columns.addEventListener("submit", async event => {

@@ -75,3 +75,21 @@ def test_what_an_attempt_left_is_listed_and_adopted(desk: Desk) -> None:
     (listed,) = desk.json("card", "salvages", key)
     assert (listed["adopted_as"], listed["by_itself"]) == (1, False)
     assert "no salvage 99" in desk("card", "adopt", key, "99", status=8).output
+
+
+def test_a_checkpoint_is_named_and_a_board_says_what_it_keeps(desk: Desk) -> None:
+    key = walked(desk)
+    assert f"{key} C2 is called green." in desk("card", "name", key, "2", "green").stdout
+    assert "green" in desk("card", "checkpoints", key).stdout
+    told = desk("board", "storage", desk.board).stdout
+    assert "everything" in told
+    assert "3 with contents, 0 without" in told
+    # Only an operator says otherwise; the desk has a member's token.
+    assert desk("board", "storage", desk.board, "--keep-last", "2", status=7)
+    root = {"HOLDFAST_TOKEN": desk.site.token}
+    assert (
+        "the last 2 of each card"
+        in desk("board", "storage", desk.board, "--keep-last", "2", **root).stdout
+    )
+    kept = desk.json("board", "storage", desk.board, "--keep-all", **root)
+    assert kept["keep_last"] is None
