@@ -170,6 +170,7 @@ class SnapshotStore:
         plain.run("init", "-q", "--bare", "--template=", str(draft), cwd=self.path.parent)
         (draft / "info").mkdir(exist_ok=True)
         (draft / "info" / "attributes").write_text(_ATTRIBUTES)
+        SnapshotStore(draft)._have_empty_tree()
         try:
             draft.rename(self.path)
         except OSError:
@@ -414,6 +415,7 @@ class SnapshotStore:
         with self._alone() as git:
             for name in ("packed-refs.lock", "shallow.lock"):
                 (self.path / name).unlink(missing_ok=True)
+            self._have_empty_tree(git)
             reached = set(self.run("rev-list", "--all", git=git).decode().split())
             for commit in set(keep) - reached:
                 if self.has(commit):
@@ -432,6 +434,11 @@ class SnapshotStore:
             line.split(": ", 1) for line in self.line("count-objects", "-v").splitlines()
         )
         return 1024 * sum(int(counted.get(n, 0)) for n in ("size", "size-pack", "size-garbage"))
+
+    def _have_empty_tree(self, git: Git | None = None) -> None:
+        """Keep the empty tree, which git takes for granted and so may never write itself."""
+        tree = self.run("hash-object", "-t", "tree", "-w", "--stdin", git=git).decode().strip()
+        self.run("update-ref", "refs/holdfast-empty", tree, git=git)
 
     def _parents(self, tips: Sequence[str]) -> dict[str, set[str]]:
         """Return the parents of each commit that the tips lead to."""
