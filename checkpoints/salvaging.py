@@ -23,7 +23,7 @@ from boards.models import Attempt, Card
 from checkpoints import artifacts, differences, recovery
 from checkpoints.git import GitFailed
 from checkpoints.models import Checkpoint, Salvage
-from checkpoints.snapshots import Left, SnapshotStore, store_of
+from checkpoints.snapshots import Busy, Left, SnapshotStore, store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
 from events import log
 from kernel.errors import Invalid, NotFound, TransitionRefused
@@ -97,7 +97,8 @@ def record_left(card: Card, store: SnapshotStore) -> list[Salvage]:
         if found.commit in known or attempt is None:
             continue
         if Checkpoint.objects.filter(card=card, workspace__tree=found.tree).exists():
-            store.drop(found.ref)
+            with contextlib.suppress(Busy):
+                store.forget(found)
             continue
         snapshot = store.snapshot_of(found.commit)
         summary = _in_words(attempt, found, store)

@@ -18,7 +18,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -283,10 +283,10 @@ class SnapshotStore:
         found = [Left.read(*line.split()) for line in listed.decode().splitlines()]
         return sorted(found, key=lambda left: left.attempt_number)
 
-    def drop(self, *refs: str) -> None:
-        """Let the refs go; what nothing else holds stays until it is collected."""
-        if refs:
-            self.run("update-ref", "--stdin", stdin="".join(f"delete {r}\n" for r in refs).encode())
+    def forget(self, left: Left) -> None:
+        """Let go of what an attempt left. Raises GitFailed; Busy while others throw away."""
+        with self._alone():
+            self._update({}, {left.ref: left.commit})
 
     def diffstat(self, a: str, b: str) -> DiffStat:
         """Return how snapshot ``b`` differs from ``a``."""
@@ -390,18 +390,15 @@ class SnapshotStore:
             wanted = [commit for commit in keep if commit in parents]
             own = {ref for ref, _, _ in refs}
             named = {f"{place}/keep-{commit}": commit for commit in wanted}
-            new = "".join(f"create {r} {c}\n" for r, c in named.items() if r not in own)
-            if new:
-                self.run("update-ref", "--stdin", stdin=new.encode())
+            self._update({ref: commit for ref, commit in named.items() if ref not in own}, {})
             self._cut({c for c in wanted if parents[c] and not parents[c] <= set(keep)})
             # A base is what whoever is at work there measures from.
-            gone = [
-                ref
+            gone = {
+                ref: commit
                 for ref, commit, at in refs
                 if commit not in keep and int(at) < before and not ref.endswith("-base")
-            ]
-            (self.path / "packed-refs.lock").unlink(missing_ok=True)
-            self.drop(*gone)
+            }
+            self._update({}, gone)
         return len(gone)
 
     def collect(self, keep: Iterable[str], older_than_seconds: int) -> None:
@@ -413,13 +410,10 @@ class SnapshotStore:
         if not (self.path / "HEAD").exists():
             return
         with self._alone() as git:
-            for name in ("packed-refs.lock", "shallow.lock"):
-                (self.path / name).unlink(missing_ok=True)
             self._have_empty_tree(git)
             reached = set(self.run("rev-list", "--all", git=git).decode().split())
-            for commit in set(keep) - reached:
-                if self.has(commit):
-                    self.run("update-ref", f"refs/holdfast-kept/{commit}", commit, git=git)
+            loose = {c for c in set(keep) - reached if self.has(c)}
+            self._update({f"refs/holdfast-kept/{commit}": commit for commit in loose}, {})
             age = f"{older_than_seconds}.seconds.ago"
             quiet = ("-c", "repack.writeBitmaps=false")
             self.run("pack-refs", "--all", "--prune", git=git)
@@ -438,7 +432,20 @@ class SnapshotStore:
     def _have_empty_tree(self, git: Git | None = None) -> None:
         """Keep the empty tree, which git takes for granted and so may never write itself."""
         tree = self.run("hash-object", "-t", "tree", "-w", "--stdin", git=git).decode().strip()
+        (self.path / "refs" / "holdfast-empty.lock").unlink(missing_ok=True)
         self.run("update-ref", "refs/holdfast-empty", tree, git=git)
+
+    def _update(self, new: Mapping[str, str], gone: Mapping[str, str]) -> None:
+        """Make and remove refs, all or none; one that has moved on meanwhile is not removed.
+
+        Only for whoever is ``_alone``: locks found on them are dead processes'.
+        """
+        told = [f"update {ref} {commit}\n" for ref, commit in new.items()]
+        told += [f"delete {ref} {commit}\n" for ref, commit in gone.items()]
+        for ref in (*new, *gone):
+            (self.path / f"{ref}.lock").unlink(missing_ok=True)
+        if told:
+            self.run("update-ref", "--stdin", stdin="".join(told).encode())
 
     def _parents(self, tips: Sequence[str]) -> dict[str, set[str]]:
         """Return the parents of each commit that the tips lead to."""
@@ -469,6 +476,9 @@ class SnapshotStore:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Busy("another process is tidying these snapshots") from None
+            # What is written by holders of this lock alone; a killed one may have left them.
+            for name in ("packed-refs.lock", "packed-refs.new", "shallow.lock"):
+                (self.path / name).unlink(missing_ok=True)
             yield self.git.having(lock.fileno())
 
     def tidy(self) -> bool:
@@ -482,7 +492,6 @@ class SnapshotStore:
             counted = self.run("count-objects").split()
             if int(counted[0]) < _PACK_AFTER:
                 return False
-            (self.path / "packed-refs.lock").unlink(missing_ok=True)
             self.run("pack-refs", "--all", "--prune", git=git)
             self.run("repack", "-d", "-q", git=git)
             return True
