@@ -153,6 +153,7 @@ class BoardForm(EditForm):
             "repository",
             "pull",
             "allow_commands",
+            "allow_network",
             "enforce_dead_ends",
             "budgets",
             "share",
@@ -196,10 +197,13 @@ class BoardAdmin(WithMembers):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         kept = self.readonly_fields if obj is None else ("key", *self.readonly_fields)
         # The same rule as the API's: it lets the board run programs on this machine.
-        return kept if request.user.is_superuser else (*kept, "allow_commands")
+        return kept if request.user.is_superuser else (*kept, "allow_commands", "allow_network")
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {"allow_commands": settings.ALLOW_COMMANDS}
+        return {
+            "allow_commands": settings.ALLOW_COMMANDS,
+            "allow_network": settings.ALLOW_NETWORK,
+        }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         states = ("running", "waiting", "blocked", "review")

@@ -47,6 +47,7 @@ BOARD_FIELDS = (
     "repository",
     "pull",
     "allow_commands",
+    "allow_network",
     "enforce_dead_ends",
     "defaults",
     "budgets",

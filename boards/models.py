@@ -39,6 +39,7 @@ class Board(models.Model):
     repository = models.CharField(max_length=1000, blank=True)
     pull = models.CharField(max_length=8, choices=Pull, default=Pull.MANUAL)
     allow_commands = models.BooleanField(default=False)
+    allow_network = models.BooleanField(default=False)  # for those commands
     enforce_dead_ends = models.BooleanField(default=False)
     defaults = models.JSONField(default=dict, blank=True)
     budgets = models.JSONField(default=dict, blank=True)

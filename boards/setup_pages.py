@@ -42,9 +42,11 @@ def settings(request: HttpRequest, key: str) -> HttpResponse:
     may_operate = who.role_on(board.pk) == Role.OPERATOR
     shown: dict[str, Any] = {
         "may_operate": may_operate,
+        "may_allow": who.everywhere == Role.OPERATOR,
         "columns": board.columns.order_by("position"),
         "kinds": KIND_WORDS.items(),
-        "defaults": {"max_attempts": 3, "lease_seconds": 60} | board.defaults,
+        "defaults": {"max_attempts": 3, "lease_seconds": 60, "memory_mb": None, "processes": None}
+        | board.defaults,
     }
     goals = Goal.objects.filter(board_id=board.pk, status=Goal.Status.ACTIVE).order_by("title")
     shown["spending"] = allowances.of_board(board)

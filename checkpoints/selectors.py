@@ -126,6 +126,8 @@ class Row:
             said.append(f"exit {result['exit_code']}")
         if result.get("timed_out"):
             said.append("timed out")
+        if held := _held(result.get("sandbox")):
+            said.append(held)
         tests = result.get("tests")
         if tests:
             failed = f", {tests['failed']} failed" if tests.get("failed") else ""
@@ -138,6 +140,15 @@ class Row:
         if step is None:
             return None
         return (step.finished_at or timezone.now()) - step.started_at
+
+
+def _held(sandbox: Any) -> str:
+    """Return what held a command of the step, in a few words."""
+    if not isinstance(sandbox, dict):
+        return ""
+    if sandbox.get("mode") != "namespace":
+        return "no sandbox"
+    return "sandbox, network" if sandbox.get("network") != "off" else "sandbox, no network"
 
 
 LOOKS = {
@@ -367,6 +378,7 @@ def _told(result: Any) -> dict[str, Any]:
         "artifacts": result.get("artifacts") or [],
         "output": output.get("tail") if isinstance(output, dict) else None,
         "timed_out": result.get("timed_out"),
+        "sandbox": result.get("sandbox"),
     }
     if "exit_code" not in result:
         told["plain"] = result

@@ -66,6 +66,29 @@ def env_pairs(name: str) -> dict[str, str]:
     return pairs
 
 
+def env_paths(name: str, default: list[Path]) -> list[tuple[Path, bool]]:
+    """Return the folders that ``name`` lists, each with whether it may be written.
+
+    ``/a,/b:ro`` are two, the second only to be read; ``none`` is no folder at all.
+    """
+    entries = env_list(name)
+    if not entries:
+        return [(path, True) for path in default]
+    if [entry.lower() for entry in entries] == ["none"]:
+        return []
+    found = []
+    for entry in entries:
+        text = entry.removesuffix(":ro").removesuffix(":rw")
+        path = Path(text).expanduser()
+        if not path.is_absolute() or str(path) == "/":
+            raise ImproperlyConfigured(
+                f"{name} names {entry}; set it to folders that start with /, with commas between, "
+                "each perhaps followed by :ro, or to none."
+            )
+        found.append((path, not entry.endswith(":ro")))
+    return found
+
+
 def env_choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     """Return ``name``, which must be one of ``allowed``."""
     raw = env_str(name, default)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,7 @@ from runtime_site.env import (
     env_int,
     env_list,
     env_pairs,
+    env_paths,
     env_str,
     env_url,
 )
@@ -56,11 +58,17 @@ ALLOWED_HOSTS = list(dict.fromkeys(ALLOWED_HOSTS))
 
 DEMO = env_bool("DEMO", True)
 ALLOW_COMMANDS = env_bool("ALLOW_COMMANDS", False)
+ALLOW_NETWORK = env_bool("ALLOW_NETWORK", False)
 COMMAND_ENV = env_list("COMMAND_ENV")  # names of variables that commands may see as well
 # Which variable of the workers' environment may go as a key to which address, for `llm` steps.
 MODEL_KEYS = env_pairs("MODEL_KEYS")
 MODEL_ENDPOINTS = env_list("MODEL_ENDPOINTS")  # the only addresses `llm` steps ask; none: any
 WORKFLOWS_DIR = env_str("WORKFLOWS_DIR")  # a folder of modules with Python workflows
+# What commands see besides the system and their own folder: (folder, whether they may write).
+COMMAND_PATHS = env_paths("COMMAND_PATHS", [Path(tempfile.gettempdir()).absolute()])
+COMMAND_MEMORY_MB = env_int("COMMAND_MEMORY_MB", 0, low=0, high=2**24)  # 0: no limit
+COMMAND_PROCESSES = env_int("COMMAND_PROCESSES", 1024, low=0, high=2**22)
+COMMAND_FILE_MB = env_int("COMMAND_FILE_MB", 8192, low=0, high=2**24)
 COMMAND_SANDBOX = env_choice("COMMAND_SANDBOX", "auto", ("auto", "plain"))  # plain: no bubblewrap
 BOOTSTRAP_TOKEN = env_str("BOOTSTRAP_TOKEN")
 if BOOTSTRAP_TOKEN and len(BOOTSTRAP_TOKEN) < 32:

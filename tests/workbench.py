@@ -27,7 +27,7 @@ class Bench:
         self.effects = tmp_path / "effects"
         self.effects.mkdir()
         self.board = cards.create_board(SYSTEM, key="PAY", name="Payments")
-        Board.objects.filter(pk=self.board.pk).update(allow_commands=True)
+        Board.objects.filter(pk=self.board.pk).update(allow_commands=True, allow_network=True)
         self.board.refresh_from_db()
         self.in_progress = self.board.columns.get(kind=Column.Kind.IN_PROGRESS)
 

@@ -19,7 +19,7 @@ from checkpoints.snapshots import Snapshot
 from checkpoints.workspaces import Workspace
 from kernel.errors import BudgetExceeded, Invalid
 from kernel.tx import enclosing
-from workers import outputs, questions, saying
+from workers import confinement, outputs, questions, saying
 from workers.executors.contract import (
     Cancellable,
     Entry,
@@ -29,7 +29,7 @@ from workers.executors.contract import (
     Refused,
     Usage,
 )
-from workers.executors.shell import Command, Execution, Result, environment
+from workers.executors.shell import Command, Confined, Execution, Result, environment
 from workers.livelog import FLUSH_SECONDS, LiveLog
 from workers.outputs import Outputs
 from workers.patience import patiently
@@ -53,6 +53,7 @@ class Desk:
         self.livelog = LiveLog(attempt.pk)
         self.redactor = Redactor([])
         self.workspace: Workspace | None = None
+        self.confined: Confined | None = None  # what held the newest command
 
     @property
     def files(self) -> Workspace:
@@ -169,8 +170,9 @@ class Assignment:
                 env=self.env if env is None else env,
                 timeout_seconds=timeout_seconds or self.timeout_seconds,
                 grace_seconds=GRACE_SECONDS,
-                hidden=(Path(settings.DATA_DIR),),
-                visible=(self.folder,),
+                limits=confinement.limits(desk.board),
+                view=confinement.view(desk.board, desk.files),
+                reach=confinement.reach(),
                 sandbox=settings.COMMAND_SANDBOX,
                 opening=opening,
             ),
@@ -180,10 +182,11 @@ class Assignment:
             new_filter=desk.redactor.stream,
             flush_seconds=FLUSH_SECONDS,
             flush_chars=OUTPUT_CAP_CHARS,  # by time alone
-            cap_chars=cap_chars or OUTPUT_CAP_CHARS,
+            cap_chars=cap_chars or confinement.output_chars(desk.board) or OUTPUT_CAP_CHARS,
         )
         with desk.watch.guarding(execution):
             result = execution.run()
+        desk.confined = result.confined
         desk.watch.check()
         return result
 

@@ -195,6 +195,7 @@ class Carrier:
                 self.livelog.note(f"Try {number} of {step.retries + 1}, from the same files")
                 self.desk.files.put_back()
             report = products.Report(self.desk.files.tree, step.junit)
+            self.desk.confined = None
             assignment = Assignment(
                 self.desk,
                 step,
@@ -459,6 +460,8 @@ class Carrier:
             "tests": tests,
             "problems": [read.reason] if read and read.reason else [],
         }
+        if self.desk.confined is not None:
+            detail["sandbox"] = self.desk.confined.as_json()
         if ended.ending.outputs:
             detail["outputs"] = dict(ended.ending.outputs)
         return detail, tests

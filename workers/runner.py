@@ -220,6 +220,12 @@ class _Slice:
             why = known[kind].available() if kind in known else "no executor here knows them"
             if why is not None:
                 raise Invalid(f"Steps of the kind {kind} can't be carried out here: {why}.")
+        for step in () if self.board.allow_network else workflow.steps:
+            if step.kind in known and trait(known[step.kind], "needs_network")(step.given):
+                raise Invalid(
+                    f"Step {step.key} needs the network, and the board {self.board.name} keeps "
+                    "commands off it. An operator can allow it in the board's settings."
+                )
 
     def _evidence(self, workflow: Workflow) -> list[dict[str, Any]]:
         """Return what the checks showed, whichever attempt ran them, what is red last."""

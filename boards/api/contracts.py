@@ -34,6 +34,13 @@ class DefaultsIn(Body):
     review_required = serializers.BooleanField(required=False)
     lease_seconds = serializers.IntegerField(min_value=2, max_value=3600, required=False)
     follow_ups = serializers.IntegerField(min_value=0, max_value=1000, required=False)
+    memory_mb = serializers.IntegerField(
+        min_value=16, max_value=2**24, required=False, help_text="For all processes of a command."
+    )
+    processes = serializers.IntegerField(min_value=1, max_value=2**22, required=False)
+    output_mb = serializers.IntegerField(
+        min_value=1, max_value=1024, required=False, help_text="Of a command's output that is kept."
+    )
 
 
 class Caps(serializers.DictField):
@@ -65,6 +72,9 @@ class BoardEdit(Body):
     repository = Line(1000)
     pull = serializers.ChoiceField(Board.Pull.choices, required=False)
     allow_commands = serializers.BooleanField(required=False)
+    allow_network = serializers.BooleanField(
+        required=False, help_text="Whether commands reach a network, where they can be kept off it."
+    )
     enforce_dead_ends = serializers.BooleanField(required=False)
     defaults = DefaultsIn(required=False)
     budgets = JSONObject(4096)
@@ -172,6 +182,7 @@ class BoardOut(serializers.Serializer[Board]):
     repository = serializers.CharField()
     pull = serializers.CharField()
     allow_commands = serializers.BooleanField()
+    allow_network = serializers.BooleanField()
     enforce_dead_ends = serializers.BooleanField()
     defaults = serializers.JSONField()
     budgets = serializers.JSONField()

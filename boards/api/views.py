@@ -17,7 +17,7 @@ from boards.models import Attempt, Board, Message
 from events.endpoint import Endpoint, etag, listed, page
 from events.receipts import Answer
 from goals.api.contracts import PinIn
-from kernel.access import Role
+from kernel.access import Principal, Role
 from kernel.errors import Forbidden, Invalid, NotFound
 from kernel.release import version
 
@@ -44,10 +44,11 @@ class BoardsView(Endpoint):
         if not self.principal.is_person and self.principal.everywhere != Role.OPERATOR:
             raise Forbidden("A new board needs a person or an operator's token for all boards.")
         fields = self.fields(c.BoardIn)
-        self._check_operator_only(fields)
+        _check_operator_only(self.principal, fields)
 
         def effect() -> Answer:
             fields.setdefault("allow_commands", settings.ALLOW_COMMANDS)
+            fields.setdefault("allow_network", settings.ALLOW_NETWORK)
             template = fields.pop("template", None)
             if template:
                 made = setup.make_board(self.principal, template, **fields)
@@ -57,9 +58,12 @@ class BoardsView(Endpoint):
 
         return self.answer(effect)
 
-    def _check_operator_only(self, fields: dict[str, Any]) -> None:
-        if fields.get("allow_commands") and self.principal.everywhere != Role.OPERATOR:
-            raise Forbidden("Only an operator of the installation may allow commands on a board.")
+
+def _check_operator_only(principal: Principal, fields: dict[str, Any]) -> None:
+    """Pass if the principal may have these set. Raises Forbidden."""
+    for name, what in (("allow_commands", "commands"), ("allow_network", "the network")):
+        if fields.get(name) and principal.everywhere != Role.OPERATOR:
+            raise Forbidden(f"Only an operator of the installation may allow {what} on a board.")
 
 
 class BoardView(Endpoint):
@@ -75,8 +79,7 @@ class BoardView(Endpoint):
     def patch(self, request: Request, board: str) -> Response:
         found = lookup.board(self.principal, board, Role.OPERATOR)
         changes = self.fields(c.BoardEdit, partial=True)
-        if changes.get("allow_commands") and self.principal.everywhere != Role.OPERATOR:
-            raise Forbidden("Only an operator of the installation may allow commands on a board.")
+        _check_operator_only(self.principal, changes)
         version = self.expected_version()
 
         def effect() -> Answer:

@@ -53,7 +53,7 @@ class Boards(click.Group):
 
 @click.group(cls=Boards)
 def board() -> None:
-    """Show a board, and how its work flows; list, add.
+    """Show a board, and how its work flows; list, add, edit.
 
     `holdfast board KEY` is `holdfast board show KEY`.
     """
@@ -77,12 +77,14 @@ def list_boards(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--repository", metavar="PATH", help="What built-in workers clone for each card.")
 @click.option("--pull", type=click.Choice(["manual", "auto"]), help="auto: workers take backlog.")
+@click.option("--commands/--no-commands", default=None, help="Whether workers run workflows.")
+@click.option("--network/--no-network", default=None, help="Whether their commands may use it.")
 @json_option
-def add(key: str, name: str, repository: str | None, pull: str | None, as_json: bool) -> None:
+def add(key: str, name: str, as_json: bool, **wanted: Any) -> None:
     """Make a board KEY, two to ten capitals and digits; for operators."""
-    body = {"key": key.upper(), "name": name, "repository": repository, "pull": pull}
+    body = {"key": key.upper(), "name": name, **_rules(wanted)}
     with connect() as client:
-        made = client.post("/boards", {k: v for k, v in body.items() if v is not None})
+        made = client.post("/boards", body)
     if as_json:
         print_json(made)
         return
@@ -94,6 +96,8 @@ def add(key: str, name: str, repository: str | None, pull: str | None, as_json: 
 @click.option("--name")
 @click.option("--repository", metavar="PATH", help="What built-in workers clone for each card.")
 @click.option("--pull", type=click.Choice(["manual", "auto"]), help="auto: workers take backlog.")
+@click.option("--commands/--no-commands", default=None, help="Whether workers run workflows.")
+@click.option("--network/--no-network", default=None, help="Whether their commands may use it.")
 @budget_option
 @share_option
 @max_running_option
@@ -110,7 +114,7 @@ def edit(
     **given: Any,
 ) -> None:
     """Change a board, and what all work on it may use; for operators."""
-    changes: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
+    changes = _rules(given)
     if max_running is not None:
         changes["max_running"] = max_running or None
     if ageing_hours is not None:
@@ -129,6 +133,12 @@ def edit(
         print_json(changed)
         return
     say(f"Changed the board {changed['key']}: {changed['name']}")
+
+
+def _rules(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given as fields of a board."""
+    named = {"commands": "allow_commands", "network": "allow_network"}
+    return {named.get(name, name): value for name, value in given.items() if value is not None}
 
 
 @board.command("show")

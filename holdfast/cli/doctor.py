@@ -134,7 +134,7 @@ def _sandbox() -> Finding:
         return Finding(name, "warning", "There is no bubblewrap.", remedy)
     try:
         true = shutil.which("true") or "/bin/true"
-        command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", true]
+        command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", true]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(name, "warning", f"bubblewrap does not run: {error}.", remedy)
@@ -142,7 +142,7 @@ def _sandbox() -> Finding:
         why = (ran.stderr.strip().splitlines() or [f"status {ran.returncode}"])[-1]
         allow = "Allow user namespaces on this machine; until then commands run as you."
         return Finding(name, "warning", f"bubblewrap does not work here: {why}.", allow)
-    return _well(name, "bubblewrap works")
+    return _well(name, "bubblewrap works, without a network where a board allows none")
 
 
 #: What helps where a part that /readyz looks at is not well.

@@ -82,6 +82,21 @@ if (settings) {
     if (await sent(rule, () => call("PATCH", `${path}/storage`, {keep_last: number(last), keep_days: number(days)}))) say(gettext("Saved."));
   });
 
+  const commands = $("[data-commands-form]");
+  commands.addEventListener("submit", async event => {
+    event.preventDefault();
+    const {allow_commands: run, allow_network: network, memory_mb: memory, processes} = commands.elements;
+    const board = await sent(commands, async () => {
+      const {defaults} = await call("GET", path);
+      for (const bound of [memory, processes]) {
+        if (bound.value) defaults[bound.name] = Number(bound.value);
+        else delete defaults[bound.name];
+      }
+      return patch({defaults, ...(run.disabled ? {} : {allow_commands: run.checked}), ...(network.disabled ? {} : {allow_network: network.checked})});
+    });
+    if (board) saved(board);
+  });
+
   const columns = $("[data-columns-form]"), list = $(".cols-edit", columns);
   columns.addEventListener("submit", async event => {
     event.preventDefault();

@@ -320,7 +320,10 @@ def test_a_repository_that_is_gone_blocks_the_card(bench: Bench, repository: Pat
     assert bench.run(card) == Outcome.COMPLETED
 
 
-def test_a_workspace_that_a_step_removes_costs_an_attempt_not_the_card(bench: Bench) -> None:
+def test_a_workspace_that_a_step_removes_costs_an_attempt_not_the_card(
+    bench: Bench, settings: Any
+) -> None:
+    settings.COMMAND_SANDBOX = "plain"  # under bubblewrap it is mounted and can't be removed
     once = bench.effects / "once"
     card = bench.card(
         "echo kept > kept", f'test -e {once} || {{ touch {once}; rm -rf "$PWD"; }}', "cat kept"

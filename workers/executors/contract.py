@@ -331,6 +331,8 @@ class Executor(Protocol):
       when the step fails, too, and the step is never in doubt.
     * ``model_driven``, true if a step is over when a model says so. It is then followed by the
       checks of the goal's criteria, unless the workflow has checks for it.
+    * ``needs_network``, called with what is given: whether its commands can't do without the
+      network. Such a step is not begun where the board allows none.
     """
 
     kind: str
@@ -356,6 +358,7 @@ _USUAL: Mapping[str, Any] = {
     "commands": ("command", "run"),
     "continues": False,
     "model_driven": False,
+    "needs_network": lambda given: False,
 }
 
 

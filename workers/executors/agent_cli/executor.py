@@ -58,6 +58,10 @@ class AgentCli:
         """Any host can run some agent; one whose program lacks is asked for by its step."""
         return None
 
+    def needs_network(self, given: Any) -> bool:
+        """A program of one's own may have its model beside it; the known ones call theirs."""
+        return given["cli"] not in ("command", "acp")
+
     def read(self, value: Any, refuse: Refuse) -> Any:
         if not isinstance(value, dict):
             refuse("", "must be an object such as {'cli': 'claude', 'prompt': 'Mend the tests'}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import selectors
@@ -12,14 +13,16 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import keeper, remains
-from .mode import wrapped
+from . import cgroups, keeper, remains
+from .doorway import Doorway
+from .mode import NAMESPACE, OFF, mode, network, wrapped
 from .output import Filter, OnOutput, Output
+from .view import View
 
 SHELL = "/bin/sh"
 PASSED_ON = ("PATH", "LANG", "TERM")
@@ -32,23 +35,29 @@ MAX_DRAINED_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds the kernel enforces on each process of a command; None leaves one as it is.
+    """Bounds that the kernel enforces; None leaves one as it is.
 
-    ``nproc`` counts all processes of the user on the host, so it is off unless asked for.
+    ``memory`` (bytes) and ``processes`` bound the command as a whole where it gets a control
+    group. Elsewhere ``memory`` bounds the addresses of each process, and ``processes`` counts
+    those of the user; root is then not bounded. ``fsize`` (bytes) is for each file.
     """
 
     fsize: int | None = 8 * 2**30
-    nproc: int | None = None
+    processes: int | None = None
     memory: int | None = None
     core: int = 0
 
-    def as_rlimits(self) -> dict[str, int]:
-        named = {
-            "fsize": self.fsize,
-            "nproc": self.nproc,
-            "as": self.memory,
-            "core": self.core,
-        }
+    def as_rlimits(self, grouped: Collection[str], *, alone: bool) -> dict[str, int]:
+        """Return those that the group does not enforce, by the kernel's names.
+
+        ``alone`` tells whether the kernel counts the command's processes apart from others.
+        """
+        named: dict[str, int | None] = {"fsize": self.fsize, "core": self.core}
+        if "memory" not in grouped:
+            named["as"] = self.memory
+        if "processes" not in grouped and self.processes is not None:
+            own = cgroups.OWN_PROCESSES if alone else remains.count_of_user()
+            named["nproc"] = self.processes + own
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -57,7 +66,8 @@ class Command:
     """One command line for ``/bin/sh -c`` and its terms.
 
     ``folder`` is the attempt's own: the record of the command's processes is kept there. Where
-    bubblewrap is on, ``hidden`` folders look empty to the command except for ``visible`` ones.
+    bubblewrap is on the command sees what ``view`` says; without anything writable in it, its
+    ``cwd`` is. Off the network it can still call the ``reach`` of this machine (host, port).
     ``opening`` is the first that it reads from its standard input, which then stays open for
     more; with None it has no input.
     """
@@ -69,10 +79,26 @@ class Command:
     timeout_seconds: float = 600
     grace_seconds: float = 5
     limits: Limits = field(default_factory=Limits)
-    hidden: tuple[Path, ...] = ()
-    visible: tuple[Path, ...] = ()
+    view: View = field(default_factory=View)
+    reach: tuple[str, int] | None = None
     sandbox: str = "auto"
     opening: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """What held a command: the mode's name, how it stood to the network, what limits it had.
+
+    ``network`` is on, off, or open: on although it should have been off, which can't be done
+    here. ``group`` names the limits that held for all its processes together.
+    """
+
+    mode: str
+    network: str
+    group: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {"mode": self.mode, "network": self.network, "group": list(self.group)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +115,7 @@ class Result:
     truncated: bool
     survivors: int
     error: str | None
+    confined: Confined
 
     @property
     def succeeded(self) -> bool:
@@ -150,8 +177,11 @@ class Execution:
         self._lock = threading.RLock()
         self._control: int | None = None
         self._order = b""
-        self._in_namespace = False
+        self._group: cgroups.Group | None = None
+        self._doorway: Doorway | None = None
         self._survivors = 0
+        self._mode = mode(command.sandbox)
+        self._network = network(command.view, command.sandbox)
 
     def cancel(self, *, at_once: bool = False) -> None:
         """Have the command ended, ``at_once`` or after its grace. Any thread, at any time."""
@@ -187,6 +217,7 @@ class Execution:
         try:
             report = self._keep(pipes, began)
         except OSError as error:
+            self._tidy()
             report = {"error": f"The command could not be started: {error}."}
         finally:
             pipes.close()
@@ -215,17 +246,26 @@ class Execution:
         }
 
     def _start(self, pipes: _Pipes) -> subprocess.Popen[bytes]:
-        command = self.command
+        command, limits = self.command, self.command.limits
         argv = [sys.executable, "-I", "-S", keeper.__file__]
         argv += [str(pipes.control_read), str(pipes.report_write)]
-        outer = wrapped(argv, command.sandbox, command.hidden, command.visible)
-        self._in_namespace = outer != argv
+        view = command.view
+        if not view.writable:
+            view = dataclasses.replace(view, writable=(command.cwd,))
+        argv = wrapped(argv, command.sandbox, view, command.env.get("PATH", DEFAULT_PATH))
+        passed = [pipes.control_read, pipes.report_write]
+        if self._network == OFF and command.reach is not None:
+            self._doorway = Doorway(command.reach)
+            passed.append(self._doorway.theirs.fileno())
+        self._group = cgroups.make(self.id, memory=limits.memory, processes=limits.processes)
+        if self._group is not None:
+            argv = self._group.entering(argv)
         return subprocess.Popen(
-            outer,
+            argv,
             stdin=subprocess.DEVNULL if pipes.in_read is None else pipes.in_read,
             stdout=pipes.out_write,
             stderr=pipes.err_write,
-            pass_fds=(pipes.control_read, pipes.report_write),
+            pass_fds=passed,
             env={"PATH": DEFAULT_PATH, "LANG": "C.UTF-8", remains.MARK: self.id},
             cwd=command.folder,
             start_new_session=True,
@@ -234,20 +274,32 @@ class Execution:
     def _instruct(self, pipes: _Pipes, process: subprocess.Popen[bytes]) -> None:
         """Put the command on record, then let it start: the keeper waits for its orders."""
         command = self.command
-        remains.write(command.folder, self.id, process.pid)
+        self._put_on_record(process.pid)
         spec = {
             "argv": [SHELL, "-c", command.run],
             "env": {**command.env, remains.MARK: self.id},
             "cwd": str(command.cwd),
             "timeout_seconds": command.timeout_seconds,
             "grace_seconds": command.grace_seconds,
-            "limits": command.limits.as_rlimits(),
+            "limits": command.limits.as_rlimits(
+                self._group.limits if self._group else (), alone=self._in_namespace
+            ),
+            "door": self._doorway.theirs.fileno() if self._doorway else None,
+            "port": command.reach[1] if command.reach else None,
         }
         with self._lock:
             data = memoryview(json.dumps(spec).encode() + b"\n" + self._order)
             while data:
                 data = data[os.write(pipes.control_write, data) :]
             self._control = pipes.control_write
+
+    @property
+    def _in_namespace(self) -> bool:
+        return self._mode.name == NAMESPACE
+
+    def _put_on_record(self, leader: int, pid: int | None = None) -> None:
+        groups = self._group.folders if self._group else ()
+        remains.write(self.command.folder, self.id, leader, pid, groups)
 
     def _follow(
         self, pipes: _Pipes, process: subprocess.Popen[bytes], began: float
@@ -291,7 +343,7 @@ class Execution:
                     if key.data == "report":
                         for heard in reports.feed(data):
                             if (pid := heard.get("started")) and not self._in_namespace:
-                                remains.write(command.folder, self.id, process.pid, pid)
+                                self._put_on_record(process.pid, pid)
                         if not data:
                             # All is over; what the pipes still hold is worth a moment.
                             give_up = time.monotonic() + DRAIN_SECONDS
@@ -345,14 +397,22 @@ class Execution:
             process.wait(keeper.SETTLE_SECONDS + 2)
         except subprocess.TimeoutExpired:
             process.kill()
-        if report is not None and not report.get("survivors"):
-            remains.forget(self.command.folder, self.id)
-        else:
+        if report is None or report.get("survivors"):
             try:
                 remains.end(self.command.folder, self.id)
             except remains.StillAlive:
                 self._survivors = 1
         process.wait()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what was made around the command."""
+        if self._doorway is not None:
+            self._doorway.close()
+        if self._group is not None and not cgroups.end(self._group.folders):
+            self._survivors = self._survivors or 1
+        if not self._survivors:
+            remains.forget(self.command.folder, self.id)
 
     def _result(self, report: Mapping[str, Any], began: float) -> Result:
         return Result(
@@ -366,6 +426,11 @@ class Execution:
             truncated=self._output.truncated,
             survivors=max(int(report.get("survivors") or 0), self._survivors),
             error=report.get("error"),
+            confined=Confined(
+                self._mode.name,
+                self._network,
+                tuple(sorted(self._group.limits)) if self._group else (),
+            ),
         )
 
 

@@ -37,6 +37,7 @@ GONE = b"G"  # not said by the worker but by the end of its pipe
 
 LINUX = sys.platform == "linux"
 SETTLE_SECONDS = 5.0  # how long to wait for killed processes to be gone
+NICE = 5  # the server comes first
 OOM_SCORE = 500  # when memory runs out the command goes first, not the server
 
 
@@ -113,6 +114,8 @@ class Keeper:
         timed_out = cancelled = orphaned = asked = False
         if select.select([self.control], [], [], 0)[0]:
             order += os.read(self.control, 64) or GONE
+        if spec.get("door") is not None:
+            open_door(spec["door"], spec["port"])
         if order:
             cancelled, orphaned = GONE not in order, GONE in order
         else:
@@ -255,6 +258,8 @@ class Keeper:
                     open("/proc/self/oom_score_adj", "w") as file,
                 ):
                     file.write(str(OOM_SCORE))
+            with contextlib.suppress(OSError):
+                os.nice(NICE)
             for name, value in spec["limits"].items():
                 kind = getattr(resource, f"RLIMIT_{name.upper()}", None)
                 if kind is not None:
@@ -275,6 +280,28 @@ class Keeper:
                 os.write(2, f"holdfast: the command could not be started: {error}\n".encode())
         finally:
             os._exit(126)
+
+
+def open_door(door: int, port: int) -> None:
+    """Listen on this machine's own ``port`` and send the listening sockets out through ``door``.
+
+    Only in a network of one's own: what calls there is answered by whoever gets the sockets.
+    """
+    import socket
+
+    listeners: list[socket.socket] = []
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with contextlib.suppress(OSError):
+            listener = socket.socket(family)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(64)
+            listeners.append(listener)
+    with socket.socket(fileno=door) as out:
+        with contextlib.suppress(OSError):
+            socket.send_fds(out, [b"d"], [listener.fileno() for listener in listeners])
+    for listener in listeners:
+        listener.close()
 
 
 def read_spec(control: int) -> tuple[dict[str, Any] | None, bytes]:

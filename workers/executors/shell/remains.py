@@ -15,10 +15,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import cgroups
 from .keeper import descendants
 
 MARK = "HOLDFAST_COMMAND_ID"
@@ -32,12 +34,16 @@ class StillAlive(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of one command's processes. ``leader`` is the keeper (or its wrapper)."""
+    """What is known of one command's processes. ``leader`` is the keeper (or its wrapper).
+
+    ``groups`` are the folders of its control group, if it has one.
+    """
 
     id: str
     boot: str
     leader: tuple[int, str]
     command: tuple[int, str] | None
+    groups: tuple[Path, ...] = ()
 
 
 def boot_id() -> str:
@@ -78,7 +84,23 @@ def _stat(pid: int) -> list[str]:
     return [] if fields[0] in "ZX" else fields
 
 
-def write(folder: Path, mark: str, leader: int, command: int | None = None) -> Path:
+def count_of_user() -> int:
+    """Return how many threads this process's user has on the machine, as RLIMIT_NPROC counts."""
+    count, user = 0, os.getuid()
+    for name in os.listdir("/proc") if LINUX else ():
+        with contextlib.suppress(OSError):
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == user:
+                count += len(os.listdir(f"/proc/{name}/task"))
+    return count
+
+
+def write(
+    folder: Path,
+    mark: str,
+    leader: int,
+    command: int | None = None,
+    groups: Sequence[Path] = (),
+) -> Path:
     """Record a command's processes in ``folder``, whole or not at all; return the record's path."""
     path = folder / FOLDER / f"{mark}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +109,7 @@ def write(folder: Path, mark: str, leader: int, command: int | None = None) -> P
         "boot": boot_id(),
         "leader": [leader, started_at(leader)],
         "command": [command, started_at(command)] if command else None,
+        "groups": [str(group) for group in groups],
     }
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(content))
@@ -128,6 +151,7 @@ def _read(path: Path) -> Record | None:
             boot=str(raw["boot"]),
             leader=(int(raw["leader"][0]), str(raw["leader"][1])),
             command=(int(command[0]), str(command[1])) if command else None,
+            groups=tuple(Path(str(group)) for group in raw.get("groups", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
@@ -146,9 +170,11 @@ def _end(record: Record, wait_seconds: float) -> set[int]:
         patience = min(until, time.monotonic() + 2.0)
         while started_at(leader) == start and time.monotonic() < patience:
             time.sleep(0.01)
+    cgroups.end(record.groups, wait_seconds=0.0)
     while True:
         left = _living(record)
         if not left:
+            cgroups.end(record.groups)
             return ended
         ended |= left
         for pid in left:
