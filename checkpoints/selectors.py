@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -29,72 +29,10 @@ from kernel.limits import whole_number
 STEPS_SHOWN = 200
 FILES_SHOWN = 60
 LEFT_SHOWN = 100
-ATTEMPTS_DRAWN = 6
 TAPE_STEPS = 24
 #: Attempts whose last steps are read with one statement.
 TAPES_AT_ONCE = 50
 LABELS_OFFERED = 30
-
-# The drawing of the attempts, in its own units; text is about CHAR wide at its size.
-WIDTH, LANE, TOP, EDGE, CHAR = 846.0, 34, 26, 6.0, 6.1
-LEAST_LANE, IDLE_GAP, NO_GAP, MARK_GAP = 44.0, 30.0, 6.0, 22.0
-
-
-@dataclass(slots=True)
-class Mark:
-    """A checkpoint on the drawing."""
-
-    x: float
-    label: str
-
-
-@dataclass(slots=True)
-class Track:
-    """One attempt on the drawing: a lane from where it took over to where it ended."""
-
-    attempt: Attempt
-    y: int
-    x0: float
-    x1: float
-    look: str
-    end: str
-    note: str
-    marks: list[Mark] = field(default_factory=list)
-    curve: str = ""
-    words_x: float = 0
-    words_y: int = 0
-    words_before: bool = False
-
-    @property
-    def words(self) -> str:
-        return f"{self.attempt.number} {clipped(self.attempt.worker, 18)}"
-
-
-@dataclass(slots=True)
-class Tick:
-    """A moment on the axis below the lanes."""
-
-    x: float
-    at: datetime
-    anchor: str = "start"
-
-
-@dataclass(slots=True)
-class Drawing:
-    """The newest attempts as lanes over the time somebody worked, idle time left out."""
-
-    tracks: list[Track]
-    ticks: list[Tick] = field(default_factory=list)
-    gaps: list[float] = field(default_factory=list)
-    now: bool = False
-
-    @property
-    def axis(self) -> int:
-        return TOP + len(self.tracks) * LANE - 12
-
-    @property
-    def height(self) -> int:
-        return self.axis + 18
 
 
 @dataclass(slots=True)
@@ -149,16 +87,6 @@ def _held(sandbox: Any) -> str:
     if sandbox.get("mode") != "namespace":
         return "no sandbox"
     return "sandbox, network" if sandbox.get("network") != "off" else "sandbox, no network"
-
-
-LOOKS = {
-    Attempt.Status.RUNNING: "run",
-    Attempt.Status.SUCCEEDED: "ok",
-    Attempt.Status.FAILED: "fail",
-    Attempt.Status.EXPIRED: "need",
-    Attempt.Status.RELEASED: "idle",
-    Attempt.Status.CANCELLED: "idle",
-}
 
 
 #: The colour of a step by its kind: reading, thinking, editing; anything else is a command.
@@ -383,132 +311,6 @@ def _told(result: Any) -> dict[str, Any]:
     if "exit_code" not in result:
         told["plain"] = result
     return told
-
-
-def lineage(card: Card, attempts: list[Attempt]) -> Drawing:
-    """Return the drawing of the newest attempts at the card."""
-    drawn = sorted(attempts, key=lambda a: a.number)[-ATTEMPTS_DRAWN:]
-    if not drawn:
-        return Drawing([])
-    now = timezone.now()
-    ends = [a.finished_at or now for a in drawn]
-    worked = [
-        max(1.0, (end - a.started_at).total_seconds()) for a, end in zip(drawn, ends, strict=True)
-    ]
-    idle = [(b.started_at - end).total_seconds() for b, end in zip(drawn[1:], ends, strict=False)]
-    long = max(60.0, sum(worked) / 20)
-    gaps = [IDLE_GAP if seconds > long else NO_GAP for seconds in idle]
-    tracks = [
-        Track(
-            attempt,
-            TOP + n * LANE,
-            0,
-            0,
-            LOOKS[Attempt.Status(attempt.status)],
-            ENDS[Attempt.Status(attempt.status)],
-            _end(attempt),
-        )
-        for n, attempt in enumerate(drawn)
-    ]
-    # A lane all alone leaves its words a place at the right.
-    free = WIDTH - 2 * EDGE - sum(gaps) - LEAST_LANE * len(drawn)
-    free -= _wide(tracks[-1]) + 10 if len(drawn) == 1 else 0
-    x, drawing = EDGE, Drawing(tracks, now=drawn[-1].finished_at is None)
-    for n, (track, seconds) in enumerate(zip(tracks, worked, strict=True)):
-        track.x0 = x
-        track.x1 = x + LEAST_LANE + free * seconds / sum(worked)
-        if n < len(gaps):
-            if gaps[n] == IDLE_GAP:
-                drawing.gaps.append(track.x1 + IDLE_GAP / 2)
-            x = track.x1 + gaps[n]
-    for track, taken_at in zip(tracks, _mark(tracks), strict=True):
-        before = min(track.x0, taken_at) - 12
-        if WIDTH - track.x1 - 14 >= _wide(track):
-            track.words_x, track.words_y = track.x1 + 14, track.y + 4
-        elif before >= _wide(track):
-            track.words_x, track.words_y, track.words_before = before, track.y + 4, True
-        else:
-            track.words_x, track.words_y = track.x0 + 2, track.y + 16
-    drawing.ticks = _ticks(tracks, ends)
-    return drawing
-
-
-def _wide(track: Track) -> float:
-    return CHAR * (len(track.words) + len(track.note) + 3)
-
-
-def _mark(tracks: list[Track]) -> list[float]:
-    """Put the checkpoints on their lanes, and a curve from the one each attempt took over at.
-
-    Returns where each lane's drawing then begins.
-    """
-    begins: list[float] = []
-    saved: dict[UUID, list[Checkpoint]] = {}
-    attempts = [track.attempt.pk for track in tracks]
-    newest = Checkpoint.objects.filter(attempt__in=attempts).order_by("-number")
-    for c in newest.only("number", "attempt_id", "at")[:60]:
-        saved.setdefault(c.attempt_id, []).append(c)
-    places: dict[int, tuple[float, int]] = {}
-    for track in tracks:
-        attempt = track.attempt
-        end = attempt.finished_at or timezone.now()
-        seconds = max(1.0, (end - attempt.started_at).total_seconds())
-        for c in reversed(saved.get(attempt.pk, [])):
-            part = min(1.0, max(0.0, (c.at - attempt.started_at).total_seconds() / seconds))
-            x = track.x0 + 7 + (track.x1 - track.x0 - 14) * part
-            places[c.number] = (x, track.y)
-            if track.marks and x - track.marks[-1].x < MARK_GAP:
-                track.marks.pop()  # too close to tell apart: the newer one stands for both
-            track.marks.append(Mark(x, f"C{c.number}"))
-        x, y = places.get(attempt.resumed_from or 0, (track.x0, track.y))
-        begins.append(x)
-        if y != track.y:
-            track.curve = (
-                f"M{x:.1f} {y}C{x:.1f} {track.y} {x:.1f} {track.y} {track.x0:.1f} {track.y}"
-            )
-    return begins
-
-
-def _ticks(tracks: list[Track], ends: list[datetime]) -> list[Tick]:
-    """Return the times below the lanes, no two of them in each other's way."""
-    last = Tick(tracks[-1].x1, ends[-1], "end")
-    ticks: list[Tick] = []
-    for track, end in zip(tracks, ends, strict=True):
-        for tick in (Tick(track.x0, track.attempt.started_at), Tick(track.x1, end, "end")):
-            at = tick.x if tick.anchor == "start" else tick.x - 30
-            free = not ticks or at - ticks[-1].x > (40 if ticks[-1].anchor == "start" else 10)
-            if tick.x < last.x and free and at + 30 < last.x - 76:
-                ticks.append(tick)
-    return [*ticks, last]
-
-
-def clipped(text: str, most: int) -> str:
-    """Return the text, shortened with an ellipsis where it is longer than ``most``."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-#: How a lane ends: a dot that lives, a tick, a cross, or a bar.
-ENDS = {
-    Attempt.Status.RUNNING: "now",
-    Attempt.Status.SUCCEEDED: "done",
-    Attempt.Status.FAILED: "cross",
-    Attempt.Status.EXPIRED: "bar",
-    Attempt.Status.RELEASED: "bar",
-    Attempt.Status.CANCELLED: "bar",
-}
-
-
-def _end(attempt: Attempt) -> str:
-    words = {
-        Attempt.Status.RUNNING: f"running · step {attempt.step_number}",
-        Attempt.Status.SUCCEEDED: "done",
-        Attempt.Status.FAILED: attempt.error or "failed",
-        Attempt.Status.EXPIRED: "lease lost",
-        Attempt.Status.RELEASED: attempt.reason or "handed over",
-        Attempt.Status.CANCELLED: attempt.reason or "stopped",
-    }
-    said = clipped(words[Attempt.Status(attempt.status)].split("\n")[0], 34)
-    return f"{said} · ${attempt.cost_usd:.2f}" if attempt.cost_usd else said
 
 
 @dataclass(slots=True)

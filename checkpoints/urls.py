@@ -9,6 +9,7 @@ app_name = "checkpoints"
 urlpatterns = [
     path("cards/<str:key>", views.card, name="card"),
     path("cards/<str:key>/drawer", views.drawer, name="drawer"),
+    path("cards/<str:key>/attempts", views.attempts_list, name="lineage"),
     path("markdown", views.preview, name="preview"),
     path("boards/<str:key>/storage", views.storage, name="storage"),
     path("boards/<str:key>/tapes", views.tapes, name="tapes"),

@@ -17,7 +17,16 @@ from boards import allowances, cards, fragments, lookup, markup
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import as_of, for_people, frame, may_write, principal
-from checkpoints import briefing, merging, recovery, retention, reviews, selectors, tabs
+from checkpoints import (
+    briefing,
+    lineage,
+    merging,
+    recovery,
+    retention,
+    reviews,
+    selectors,
+    tabs,
+)
 from checkpoints.models import Checkpoint, Salvage
 from events import log
 from events.models import Event
@@ -48,15 +57,16 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
     tab = tab if tab in _TABS else "steps"
     cursor = log.last_seq(found.board_id)
     attempts = list(found.attempts.order_by("-number")[:ROWS])
+    facts = _facts(found, attempts)
     shown = {
         **frame(request, found.board),
-        **_facts(found, attempts),
+        **facts,
         "tab": tab,
         "cursor": cursor,
         "may_operate": principal(request).role_on(found.board_id) == Role.OPERATOR,
         "budgets": allowances.of_card(found),
         "attempts": attempts,
-        "drawing": selectors.lineage(found, attempts),
+        "drawing": lineage.drawn(found, attempts, facts["origin"], request.GET.get("lane", "")),
         "tabs": _tabs(found, attempts),
         **_review(found),
         **_TABS[tab](request, found, attempts),
@@ -232,6 +242,15 @@ def _attempt(found: Card, text: str) -> Attempt | None:
     """The card's attempt of this number, or None for any other text."""
     number = whole_number(text)
     return found.attempts.filter(number=number).first() if number is not None else None
+
+
+@require_GET
+@for_people
+def attempts_list(request: HttpRequest, key: str) -> HttpResponse:
+    """What the drawing shows, as a table of all attempts."""
+    found = lookup.card(principal(request), key)
+    shown = {"card": found, "entries": lineage.listed(found)}
+    return render(request, "checkpoints/_lineage_list.html", shown)
 
 
 @require_GET

@@ -5,6 +5,7 @@ import {count} from "./lease.js";
 import {mentions} from "./mention.js";
 import {editing, ready, show} from "./edit.js";
 import {grown, logs} from "./log.js";
+import {walkable, walking} from "./lineage.js";
 import {coloured} from "./terminal.js";
 import {reviewing, viewed} from "./review.js";
 import {pushUndo} from "./undo.js";
@@ -41,6 +42,7 @@ editing(main, soon);
 main.addEventListener("budget-saved", () => soon());
 reviewing(soon);
 mentions(main);
+walking(main);
 // A tab's beginning, not wherever the last one was scrolled to.
 main.addEventListener("click", event => {
   if (!event.target.closest(".tabs a")) return;
@@ -88,6 +90,7 @@ function fresh() {
   ready();
   count();
   sinceLast();
+  walkable();
   watch();
 }
 
