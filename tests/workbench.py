@@ -11,12 +11,16 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from boards import cards, leases
+from boards import cards, leases, workflows
 from boards.models import Attempt, Board, Card, Column
 from checkpoints.models import LogChunk
+from checkpoints.snapshots import store_of
+from checkpoints.workspaces import Workspace
 from kernel.access import SYSTEM
 from workers import executors, runner
+from workers.assignments import Assignment, Desk
 from workers.runner import Outcome
+from workers.watch import Watch
 
 
 class Bench:
@@ -71,6 +75,34 @@ class Bench:
     def count(self, name: str) -> int:
         path = self.effects / name
         return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+class Seat:
+    """An attempt at a card whose first step is carried out without a runner around it."""
+
+    def __init__(self, bench: Bench, wanted: Any) -> None:
+        self.card = bench.card(wanted)
+        self.attempt = bench.claim(self.card)
+        self.watch = Watch(self.attempt)
+        card = Card.objects.select_related("board").get(pk=self.card.pk)
+        self.desk = Desk(self.attempt, card, self.watch)
+        self.desk.workspace = Workspace.prepare(
+            Path(settings.WORKSPACES_DIR),
+            store_of(bench.board.pk),
+            card_key=card.key,
+            attempt_number=self.attempt.number,
+            repository="",
+            resume_commit=None,
+            settle=lambda _: True,
+        )
+
+    def assignment(self) -> Assignment:
+        todo = workflows.parse(self.desk.card.workflow).steps[0]
+        scopes = [f"{todo.key}/1"]
+        return Assignment(self.desk, todo, scopes=scopes, in_doubt=False, done=0, total=1)
+
+    def close(self) -> None:
+        self.desk.files.close()
 
 
 class Slice:

@@ -4,52 +4,34 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from django.conf import settings
 
-from boards import leases, workflows
+from boards import leases
 from boards.models import Board, Card
 from checkpoints.models import Step
-from checkpoints.snapshots import store_of
-from checkpoints.workspaces import Workspace
 from goals.models import Decision, Discovery
 from kernel.access import SYSTEM
 from kernel.errors import LeaseLost
-from tests.workbench import Bench, wait_for
-from workers.assignments import Assignment, Desk
+from tests.workbench import Bench, Seat, wait_for
+from workers.assignments import Assignment
 from workers.executors.contract import Refused
-from workers.watch import Watch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def desk(bench: Bench) -> Iterator[Desk]:
-    card = bench.card("true")
-    attempt = bench.claim(card)
-    watch = Watch(attempt)
-    watch.start()
-    desk = Desk(attempt, Card.objects.select_related("board").get(pk=card.pk), watch)
-    desk.workspace = Workspace.prepare(
-        Path(settings.WORKSPACES_DIR),
-        store_of(bench.board.pk),
-        card_key=card.key,
-        attempt_number=attempt.number,
-        repository="",
-        resume_commit=None,
-        settle=lambda _: True,
-    )
-    yield desk
-    desk.workspace.close()
-    watch.close()
+def seat(bench: Bench) -> Iterator[Seat]:
+    seat = Seat(bench, "true")
+    seat.watch.start()
+    yield seat
+    seat.close()
+    seat.watch.close()
 
 
 @pytest.fixture
-def assignment(desk: Desk) -> Assignment:
-    step = workflows.parse(desk.card.workflow).steps[0]
-    return Assignment(desk, step, scopes=["step1/1"], in_doubt=False, done=0, total=1)
+def assignment(seat: Seat) -> Assignment:
+    return seat.assignment()
 
 
 def test_what_was_learnt_is_on_record_with_the_piece_that_taught_it(
@@ -79,17 +61,17 @@ def test_a_card_is_proposed_once_however_often_the_piece_is_done(assignment: Ass
 
 
 def test_a_card_too_many_is_refused_and_nothing_of_it_is_kept(
-    assignment: Assignment, desk: Desk
+    assignment: Assignment, seat: Seat
 ) -> None:
-    Board.objects.filter(pk=desk.board.pk).update(defaults={"follow_ups": 0})
+    Board.objects.filter(pk=seat.card.board_id).update(defaults={"follow_ups": 0})
     with pytest.raises(Refused, match="proposed its 0 cards"):
         assignment.journal.propose("p", "One more")
     assert Card.objects.count() == 1
     assert not assignment.journal.recorded()
 
 
-def test_a_lost_attempt_proposes_nothing(assignment: Assignment, desk: Desk) -> None:
-    leases.expire(desk.attempt.pk, actor=SYSTEM.actor)
+def test_a_lost_attempt_proposes_nothing(assignment: Assignment, seat: Seat) -> None:
+    leases.expire(seat.attempt.pk, actor=SYSTEM.actor)
     with pytest.raises(LeaseLost):
         assignment.journal.propose("p", "One more")
     assert Card.objects.count() == 1
@@ -102,7 +84,7 @@ def test_a_secret_that_is_hidden_is_struck_out_from_then_on(assignment: Assignme
 
 
 def test_what_is_guarded_is_cancelled_when_the_lease_is_lost(
-    assignment: Assignment, desk: Desk
+    assignment: Assignment, seat: Seat
 ) -> None:
     cancelled: list[bool] = []
     over = threading.Event()
@@ -113,7 +95,7 @@ def test_what_is_guarded_is_cancelled_when_the_lease_is_lost(
             over.set()
 
     with assignment.guarding(Request()):
-        leases.expire(desk.attempt.pk, actor=SYSTEM.actor)
+        leases.expire(seat.attempt.pk, actor=SYSTEM.actor)
         wait_for(over.is_set)
     assert cancelled == [True]
     with pytest.raises(LeaseLost):

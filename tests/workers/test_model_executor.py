@@ -5,28 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db import connection
 
-from boards import cards, leases, workflows
+from boards import cards, leases
 from boards.models import Attempt, Card, Message
 from checkpoints.models import Step
-from checkpoints.snapshots import store_of
-from checkpoints.workspaces import Workspace
 from goals.models import Decision, Discovery
 from kernel.access import SYSTEM
 from kernel.errors import LeaseLost
-from tests.workbench import Bench, logged, trees, wait_for
+from tests.workbench import Bench, Seat, logged, trees, wait_for
 from tests.workers.model_api import KEY, Answer, Api, Request, played, serving
 from workers import stopping
-from workers.assignments import Assignment, Desk
 from workers.executors.model import endpoint, executor, loop
 from workers.runner import Outcome
-from workers.watch import Watch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -334,33 +328,6 @@ def test_what_the_card_knows_is_told_and_a_secret_is_not(bench: Bench) -> None:
     assert card.key in api.requests[0].text
     assert not [request for request in api.requests if "hunter2" in request.text]
     assert "hunter2" not in str(list(Step.objects.filter(card=card).values()))
-
-
-class Seat:
-    """An attempt at a card, whose step is carried out here without a runner around it."""
-
-    def __init__(self, bench: Bench, wanted: dict[str, Any]) -> None:
-        self.card = bench.card(wanted)
-        attempt = bench.claim(self.card)
-        self.watch = Watch(attempt)
-        card = Card.objects.select_related("board").get(pk=self.card.pk)
-        self.desk = Desk(attempt, card, self.watch)
-        self.desk.workspace = Workspace.prepare(
-            Path(settings.WORKSPACES_DIR),
-            store_of(bench.board.pk),
-            card_key=card.key,
-            attempt_number=attempt.number,
-            repository="",
-            resume_commit=None,
-            settle=lambda _: True,
-        )
-
-    def assignment(self) -> Assignment:
-        todo = workflows.parse(self.desk.card.workflow).steps[0]
-        return Assignment(self.desk, todo, scopes=["it/1"], in_doubt=False, done=0, total=1)
-
-    def close(self) -> None:
-        self.desk.files.close()
 
 
 def test_red_checks_go_on_in_the_same_conversation(bench: Bench) -> None:
