@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,13 +202,29 @@ def test_what_a_step_writes_into_its_own_git_settings_is_not_run(
     git(workspace.tree, "config", "filter.evil.clean", f"touch {trap}; cat")
     git(workspace.tree, "config", "filter.evil.smudge", f"touch {trap}; cat")
     git(workspace.tree, "config", "diff.external", f"touch {trap}")
-    (workspace.tree / ".gitattributes").write_text("* filter=evil diff=evil\n")
+    git(workspace.tree, "config", "diff.evil.textconv", f"touch {trap}; cat")
+    git(workspace.tree, "config", "merge.evil.driver", f"touch {trap}")
+    git(workspace.tree, "config", "core.sshCommand", f"touch {trap}")
+    git(workspace.tree, "config", "uploadpack.packObjectsHook", f"touch {trap}")
+    (tmp_path / "included").write_text(f"[core]\n\tpager = touch {trap}\n")
+    git(workspace.tree, "config", "include.path", str(tmp_path / "included"))
+    git(workspace.tree, "config", "core.hooksPath", ".git/hooks")
+    (workspace.tree / ".gitattributes").write_text("* filter=evil diff=evil merge=evil\n")
     (workspace.tree / ".git/hooks").mkdir()
     (workspace.tree / ".git/hooks/post-index-change").write_text(f"#!/bin/sh\ntouch {trap}\n")
     (workspace.tree / ".git/hooks/post-index-change").chmod(0o755)
     snapshot = workspace.snapshot("x")
     workspace.close()
-    place.prepare(2, snapshot.commit).snapshot("y")
+    again = place.prepare(2, snapshot.commit)
+    files = again.store.changes(snapshot.base, snapshot.commit)
+    again.store.fill_in(snapshot.base, snapshot.commit, files, 1000, 1000)
+    assert any(file.patch for file in files)
+    # Nor does a repository of a command's own in the place of the clone's.
+    shutil.rmtree(again.tree / ".git")
+    (again.tree / ".git").write_text(f"gitdir: {tmp_path / 'elsewhere'}\n")
+    again.snapshot("y")
+    again.close()
+    prune(place.root, place.store, "PAY-1")
     assert not trap.exists()
 
 
