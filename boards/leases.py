@@ -25,12 +25,12 @@ Rules that keep every path safe:
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -40,7 +40,7 @@ from django.db.models import F, Max
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from boards import bounds, choice, dispatch, ranks
+from boards import bounds, choice, dispatch, faults, ranks
 from boards.choice import Asking, Chosen
 from boards.models import (
     Attempt,
@@ -60,8 +60,8 @@ from kernel.tx import enclosed, transition
 
 MIN_LEASE_SECONDS = 2
 MAX_LEASE_SECONDS = 3600
-BACKOFF_BASE_SECONDS = 5
-BACKOFF_MAX_SECONDS = 600
+#: Failures further back change nothing any more.
+IN_A_ROW_AT_MOST = 20
 #: How many lapsed attempts a claim ends before it looks for a card.
 CLAIM_EXPIRES = 8
 
@@ -481,10 +481,12 @@ def fail(
     *,
     lesson: str = "",
     retryable: bool = True,
+    fault: str = "",
     evidence: Sequence[Mapping[str, Any]] = (),
 ) -> Attempt:
     """End the attempt in failure; the card waits out a backoff, or is blocked when attempts
-    are used up or another try is pointless. ``evidence`` is what red checks showed."""
+    are used up or another try is pointless. What kind of failure it was, ``fault``, decides how
+    long the wait is and whether it counts; ``evidence`` is what red checks showed."""
     with transition():
         card, attempt = _lock_both(attempt_id)
         if attempt.status == Status.FAILED:
@@ -495,6 +497,7 @@ def fail(
             Status.FAILED,
             error=error,
             lesson=lesson,
+            fault=fault,
         )
         if evidence:
             memory.record_evidence(
@@ -504,9 +507,10 @@ def fail(
                 card_id=card.pk,
                 attempt_id=attempt_id,
             )
-        card.failures += 1
+        in_a_row = _in_a_row(attempt)
+        card.failures += faults.counts(fault, in_a_row)
         if retryable and card.failures < card.max_attempts:
-            card.not_before = timezone.now() + backoff(card.failures)
+            card.not_before = timezone.now() + faults.backoff(fault, in_a_row)
             place(card, State.WAITING)
         else:
             card.blocked_reason = (
@@ -523,6 +527,7 @@ def fail(
             attempt=attempt.number,
             error=error[:300],
             retryable=retryable,
+            fault=fault,
         )
         if card.state == State.WAITING:
             dispatch.nudge(card)
@@ -692,10 +697,12 @@ def _end(guard: AttemptQuerySet, attempt: Attempt, status: Status, **fields: Any
         setattr(attempt, name, value)
 
 
-def backoff(failures: int) -> timedelta:
-    """Return how long to wait after that many failures: doubling, jittered, bounded."""
-    seconds = min(BACKOFF_MAX_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(failures - 1, 10))
-    return timedelta(seconds=seconds * random.uniform(0.6, 1.0))
+def _in_a_row(attempt: Attempt) -> int:
+    """Return how many attempts up to this one failed in the same way, one after the other."""
+    before = Attempt.objects.filter(card_id=attempt.card_id, number__lt=attempt.number)
+    newest = before.order_by("-number").values_list("status", "fault")[:IN_A_ROW_AT_MOST]
+    same = takewhile(lambda row: row == (Status.FAILED, attempt.fault), newest)
+    return 1 + sum(1 for _ in same)
 
 
 # ── races ────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 import boards.notices.models  # noqa: F401 — so that Django knows them
+from boards.faults import Fault
 from goals.models import Goal
 from kernel.access import Role
 from kernel.ids import uuid7
@@ -409,6 +410,7 @@ class Attempt(models.Model):
     next_step = models.TextField(blank=True)
     reason = models.CharField(max_length=200, blank=True)
     error = models.TextField(blank=True)
+    fault = models.CharField(max_length=16, blank=True, choices=Fault)
     lesson = models.TextField(blank=True)
     result = models.JSONField(null=True, blank=True)
 

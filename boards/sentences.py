@@ -42,6 +42,7 @@ _WORDS = {
     "decision.recorded": "recorded a decision: {title}",
     "discovery.recorded": "recorded a discovery: {title}",
     "discovery.resolved": "resolved a discovery",
+    "host.rested": "had the host {host} rest for {seconds} s: it failed this card and others",
     "log.appended": "wrote output in {step}",
     "message.posted": "posted a message",
     "remark.reopened": "opened a remark again",

@@ -189,9 +189,22 @@ class Held(ABC, Generic[Given]):
         """End the attempt: the work is done."""
         return self._end("complete", summary=summary, result=result, evidence=evidence)
 
-    def fail(self, error: str, *, lesson: str | None = None, retryable: bool = True) -> Given:
-        """End the attempt: it failed, and this is why."""
-        return self._end("fail", error=sayable(error), lesson=lesson, retryable=retryable)
+    def fail(
+        self,
+        error: str,
+        *,
+        lesson: str | None = None,
+        retryable: bool = True,
+        fault: str | None = None,
+    ) -> Given:
+        """End the attempt: it failed, and this is why.
+
+        ``fault`` is ``transient``, ``rate_limited``, ``infrastructure``, ``agent_error`` or
+        ``red_checks``: it decides how long the card waits, and whether the failure counts.
+        """
+        return self._end(
+            "fail", error=sayable(error), lesson=lesson, retryable=retryable, fault=fault
+        )
 
     def block(
         self, reason: str, *, question: str | None = None, options: Sequence[str] | None = None

@@ -12,7 +12,8 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 
 from boards.models import Attempt
 from events.admin_base import ViewOnly, ago, links, pretty, rows_of
-from workers.models import Pulse, Worker
+from workers import hosts
+from workers.models import Host, Pulse, Worker
 
 #: The queue's own pages can add schedules, change and resubmit entries: any of them would
 #: call a function by name. Ours only look.
@@ -73,6 +74,36 @@ class WorkerAdmin(ViewOnly):
     @admin.display(description="see also")
     def done(self, worker: Worker) -> str:
         return links(rows_of("boards_attempt", "attempts", worker__exact=worker.name))
+
+
+@admin.register(Host)
+class HostAdmin(ViewOnly):
+    """Hosts with built-in workers: drained by a person, or at rest after failing cards."""
+
+    list_display = ("name", "draining", "at_rest", "why", "seen")
+    list_filter = ("draining",)
+    search_fields = ("name", "why")
+    ordering = ("name",)
+    fields = ("name", "draining", "at_rest", "rests", "why", "seen")
+    actions = ("drain", "let_work")
+    steered_by = "workers.change_host"
+
+    @admin.display(description="rests", ordering="rests_until")
+    def at_rest(self, host: Host) -> str:
+        resting = host.rests_until is not None and host.rests_until > timezone.now()
+        return ago(host.rests_until).replace("in ", "for ") if resting else "–"
+
+    @admin.display(description="last started", ordering="seen_at")
+    def seen(self, host: Host) -> str:
+        return ago(host.seen_at)
+
+    @admin.action(description="Drain the chosen hosts", permissions=["steer"])
+    def drain(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        self.each(request, queryset, lambda h: hosts.drain(h.name, True), "is being drained")
+
+    @admin.action(description="Let the chosen hosts work again", permissions=["steer"])
+    def let_work(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        self.each(request, queryset, lambda h: hosts.drain(h.name, False), "works again")
 
 
 @admin.register(Pulse)

@@ -25,7 +25,7 @@ from checkpoints import steps
 from checkpoints.models import Step as StepRow
 from checkpoints.snapshots import Snapshot
 from kernel.errors import Invalid
-from workers import executors, junit, pauses, products, telling
+from workers import executors, hosts, junit, pauses, products, telling
 from workers.assignments import Assignment, Desk
 from workers.executors.contract import Ending, Executor, HandOver, trait
 from workers.redaction import MARK, secrets_in
@@ -94,6 +94,8 @@ class Carrier:
             raise HandOver("shutdown", "The worker was stopped.")
         if self.watch.paused:
             raise HandOver("paused", "The card was paused.")
+        if hosts.draining():
+            raise HandOver("drained", "The host is being drained.")
         if not self.fresh and not self.has_room_for(step):
             raise HandOver("slice", "The worker's turn is over.")
 

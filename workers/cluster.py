@@ -30,7 +30,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 from django_q.signals import post_execute_in_worker, post_spawn
 
-from workers import procs, pulses, stopping
+from workers import hosts, procs, pulses, stopping
 from workers.qbroker import WakingBroker
 from workers.robust_queue import Flag, Lock, RobustQueue, robust_value
 
@@ -111,7 +111,7 @@ class Watchdog:
 
     def _lies_beside_an_idle_worker(self) -> bool:
         idle, _ = self._places.counted()
-        if not idle:
+        if not idle or not hosts.quietly_open():
             return False
         if self._tasks.holds_messages():
             return True
@@ -136,6 +136,7 @@ def run() -> int:
     cluster = _Cluster()
     cluster.start()
     name = f"workers:{socket.gethostname()}:{os.getpid()}"
+    _quietly(hosts.seen)
     try:
         return _watch(cluster, places, Watchdog(places, tasks), name)
     finally:
@@ -154,7 +155,9 @@ def _harden(places: Places) -> TaskQueue:
     module.Queue = lambda *_, **__: next(made)
     module.Event = Flag
     module.Value = robust_value
-    WakingBroker.has_room = staticmethod(lambda: tasks.is_clear() and places.counted()[0] > 0)
+    WakingBroker.has_room = staticmethod(
+        lambda: tasks.is_clear() and places.counted()[0] > 0 and hosts.quietly_open()
+    )
     post_spawn.connect(lambda **_: places.enter(), weak=False)
     post_execute_in_worker.connect(lambda **_: places.mark(False), weak=False)
     return tasks

@@ -39,6 +39,22 @@ class Worker(models.Model):
         return self.name
 
 
+class Host(models.Model):
+    """A host with built-in workers, and whether they may begin something; see ``workers.hosts``."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    draining = models.BooleanField(default=False)
+    #: The last cards, each another one, that the host itself kept from being worked on.
+    failed_cards = models.JSONField(default=list, blank=True, editable=False)
+    rests_until = models.DateTimeField(null=True, blank=True, editable=False)
+    rests = models.PositiveSmallIntegerField(default=0, editable=False)  # one after the other
+    why = models.CharField(max_length=500, blank=True, editable=False)
+    seen_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Pulse(models.Model):
     """When a part of the runtime last showed that it lives."""
 

@@ -13,6 +13,7 @@ from boards import lookup
 from boards.views import for_people, frame, principal
 from kernel.access import hidden
 from kernel.limits import check_text
+from workers import hosts
 from workers.executors.shell import cgroups, mode
 from workers.roster import roster
 
@@ -24,6 +25,7 @@ def workers(request: HttpRequest, key: str) -> HttpResponse:
     board = lookup.board(principal(request), key)
     entries, left_out = roster(board)
     shown = {**frame(request, board), "entries": entries, "left_out": left_out}
+    shown["shut"] = hosts.shut()
     return render(request, "workers/workers.html", shown)
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import secrets
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from django.conf import settings
 
 from boards import leases
 from boards.models import Attempt
+from workers import hosts
 
 _mine: tuple[int, str, int] | None = None  # process id, name, descriptor of the lock
 
@@ -29,8 +28,7 @@ def enter() -> str:
     """Return this process's worker name, from now on marked as alive."""
     global _mine
     if _mine is None or _mine[0] != os.getpid():
-        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60] or "host"
-        name = f"builtin-{host}-{os.getpid()}-{secrets.token_hex(2)}"
+        name = f"builtin-{hosts.here()}-{os.getpid()}-{secrets.token_hex(2)}"
         descriptor = os.open(_folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _mine = (os.getpid(), name, descriptor)

@@ -29,6 +29,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from boards import attempt_tokens, choice, leases, workflows
+from boards.faults import Fault
 from boards.models import Attempt, Board, Card
 from boards.workflows import Step, Workflow
 from checkpoints import recovery, salvaging, steps
@@ -109,11 +110,12 @@ class _Slice:
             return self._block(f"{error.detail} Mend the card's workflow, then retry the card.")
         except WorkspaceError as error:
             if error.retryable:
-                return self._fail(error.problem, error.remedy)
+                return self._fail(error.problem, error.remedy, fault=Fault.INFRASTRUCTURE)
             return self._block(str(error))
         except StepFailed as failed:
             red = [(check, row) for check, row in failed.checks if check.criterion is not None]
-            return self._fail(failed.error, failed.lesson, red)
+            fault = Fault.RED_CHECKS if failed.checks else Fault.AGENT_ERROR
+            return self._fail(failed.error, failed.lesson, red, fault)
         except HandOver as over:
             return self._release(over)
         except BudgetExceeded as spent:
@@ -139,10 +141,18 @@ class _Slice:
         )
         return Outcome.COMPLETED
 
-    def _fail(self, error: str, lesson: str, red: Sequence[tuple[Step, StepRow]] = ()) -> Outcome:
+    def _fail(
+        self,
+        error: str,
+        lesson: str,
+        red: Sequence[tuple[Step, StepRow]] = (),
+        fault: str = Fault.AGENT_ERROR,
+    ) -> Outcome:
         evidence = [telling.evidence(check, row) for check, row in red]
         self.desk.write(
-            lambda: leases.fail(self.attempt.pk, error, lesson=lesson, evidence=evidence)
+            lambda: leases.fail(
+                self.attempt.pk, error, lesson=lesson, fault=fault, evidence=evidence
+            )
         )
         return Outcome.FAILED
 

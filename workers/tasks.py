@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from uuid import UUID
 
@@ -10,10 +11,11 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from boards import choice, dispatch, leases
+from boards.faults import Fault
 from boards.models import Attempt, Board, Card
 from kernel.errors import LeaseLost, NotClaimable, NotFound
 from kernel.tx import transition
-from workers import executors, presence, registry, runner, stopping
+from workers import executors, hosts, presence, registry, runner, stopping
 from workers.models import Worker
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ def work(card_id: str) -> str:
     card = Card.objects.select_related("board").filter(pk=UUID(card_id)).first()
     if card is None or not card.needs_built_in_worker:
         return "no such work"
+    if not hosts.may_begin():
+        return "at rest"
     name = presence.enter()
     registry.seen(
         name, token_id=None, capabilities=executors.capabilities(), kind=Worker.Kind.BUILT_IN
@@ -46,8 +50,10 @@ def work(card_id: str) -> str:
             lease_seconds=settings.LEASE_SECONDS,
         )
     except (NotClaimable, NotFound):
+        hosts.nothing_to_probe()
         return "not claimable"
     if attempt is None:
+        hosts.nothing_to_probe()
         return "not claimable"
     card = attempt.card
     log.info("%s: attempt %d begins", card.key, attempt.number)
@@ -68,9 +74,21 @@ def _carry_out(attempt: Attempt) -> str:
     except Exception as error:
         log.exception("%s: attempt %d met a fault of the worker", card.key, attempt.number)
         _give_up(attempt, error)
+        _tell_of_the_host(attempt)
         return "fault"
     log.info("%s: attempt %d %s", card.key, attempt.number, outcome)
+    _tell_of_the_host(attempt)
     return outcome
+
+
+def _tell_of_the_host(attempt: Attempt) -> None:
+    """Say whether it was the host that kept the card from being worked on."""
+    with contextlib.suppress(DatabaseError, InterfaceError):
+        ended = Attempt.objects.get(pk=attempt.pk)
+        if ended.status == Attempt.Status.FAILED and ended.fault == Fault.INFRASTRUCTURE:
+            hosts.failed(ended, ended.error)
+        elif ended.status != Attempt.Status.CANCELLED:
+            hosts.worked()
 
 
 def _call_the_next(board_id: UUID) -> None:
@@ -96,6 +114,7 @@ def _give_up(attempt: Attempt, error: Exception) -> None:
         leases.fail(
             attempt.pk,
             f"The built-in worker met a fault of its own: {type(error).__name__}: {error}"[:2000],
+            fault=Fault.INFRASTRUCTURE,
         )
     except (LeaseLost, DatabaseError, InterfaceError):
         log.exception("attempt %s could not be failed either", attempt.pk)

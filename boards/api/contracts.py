@@ -226,6 +226,7 @@ class AttemptOut(serializers.Serializer[Attempt]):
     next_step = serializers.CharField()
     reason = serializers.CharField()
     error = serializers.CharField()
+    fault = serializers.CharField()
     lesson = serializers.CharField()
     result = serializers.JSONField(allow_null=True)
     resumed_from = serializers.IntegerField(allow_null=True)

@@ -29,6 +29,8 @@ from holdfast.texts import given
 #: The longest that one request may wait for a card; a longer --wait takes several.
 ASK_SECONDS = 25.0
 LOOK_SECONDS = 0.5
+#: The kinds of failure that there are.
+FAULTS = ("transient", "rate_limited", "infrastructure", "agent_error", "red_checks")
 
 worker_options: tuple[Callable[..., Any], ...] = (
     click.option(
@@ -305,10 +307,13 @@ def complete(summary: str, result: Any, met: tuple[str, ...], evidence: Any, as_
 @click.argument("error", type=PROSE)
 @click.option("--lesson", type=PROSE, help="What the next one should know.")
 @click.option("--final", is_flag=True, help="Trying again would not help.")
+@click.option("--fault", type=click.Choice(FAULTS), help="What kind of failure it was.")
 @json_option
-def fail(error: str, lesson: str | None, final: bool, as_json: bool) -> None:
+def fail(error: str, lesson: str | None, final: bool, fault: str | None, as_json: bool) -> None:
     """End the attempt: it failed, for the reason that ERROR says."""
-    answer = under_lease(lambda attempt: attempt.fail(error, lesson=lesson, retryable=not final))
+    answer = under_lease(
+        lambda attempt: attempt.fail(error, lesson=lesson, retryable=not final, fault=fault)
+    )
     _ended(answer, as_json)
 
 

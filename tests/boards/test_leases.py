@@ -6,8 +6,9 @@ from uuid import uuid4
 import pytest
 import time_machine
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
-from boards import cards, leases
+from boards import cards, faults, leases
 from boards.models import Attempt, Board, Card, Column, Message
 from checkpoints import steps
 from events.models import Event
@@ -430,16 +431,44 @@ def test_a_failure_backs_off_and_then_the_card_can_be_had_again(clock):
     assert leases.claim("bob") is None
     with pytest.raises(NotClaimable, match="backs off"):
         leases.claim("bob", card_id=card.pk)
-    clock.shift(leases.BACKOFF_BASE_SECONDS)
+    clock.shift(faults.terms("").first_seconds)
     assert leases.claim("bob").number == 2
 
 
-def test_backing_off_doubles_and_is_bounded():
-    base, most = leases.BACKOFF_BASE_SECONDS, leases.BACKOFF_MAX_SECONDS
+@pytest.mark.parametrize("fault", ["", *faults.Fault])
+def test_backing_off_doubles_and_is_bounded(fault):
+    base, most = faults.terms(fault).first_seconds, faults.terms(fault).longest_seconds
     for failures, longest in ((1, base), (2, 2 * base), (3, 4 * base), (50, most)):
         for _ in range(20):
-            seconds = leases.backoff(failures).total_seconds()
+            seconds = faults.backoff(fault, failures).total_seconds()
             assert 0.6 * longest <= seconds <= longest
+
+
+def fail_again(card, **kind):
+    Card.objects.filter(pk=card.pk).update(not_before=None)
+    leases.fail(claimed(card).pk, "boom", **kind)
+    return now_is(card)
+
+
+def test_what_the_world_did_counts_only_after_many_in_a_row(clock):
+    card = make_card(max_attempts=1)
+    waits = []
+    for _ in range(faults.UNCOUNTED):
+        card = fail_again(card, fault="infrastructure")
+        assert (card.state, card.failures) == ("waiting", 0)
+        waits.append((card.not_before - timezone.now()).total_seconds())
+    assert waits[-1] > 100 > 15 >= waits[0]
+    assert fail_again(card, fault="infrastructure").state == "blocked"
+
+
+def test_another_kind_of_failure_begins_the_row_anew(clock):
+    card = make_card(max_attempts=2)
+    for _ in range(faults.UNCOUNTED):
+        fail_again(card, fault="rate_limited")
+    assert fail_again(card, fault="transient").failures == 1
+    assert fail_again(card, fault="rate_limited").failures == 1
+    card = fail_again(card, fault="red_checks")
+    assert (card.state, card.failures) == ("blocked", 2)
 
 
 def test_a_card_is_blocked_when_its_attempts_are_used_up():

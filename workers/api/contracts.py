@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from boards.api.contracts import AttemptOut, CardOut, MessageOut
+from boards.faults import Fault
 from boards.leases import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
 from checkpoints.api.contracts import MAX_TEXT, CheckpointOut, StepOut
 from events.endpoint import Body, JSONObject, JSONValue, Line, Number, Shaped, Text, Words
@@ -64,6 +65,11 @@ class FailIn(Body):
     error = Text(MAX_TEXT, required=True)
     lesson = Text(MAX_TEXT)
     retryable = serializers.BooleanField(default=True)
+    fault = serializers.ChoiceField(
+        Fault.choices,
+        required=False,
+        help_text="What kind of failure: decides how long the card waits, and whether it counts.",
+    )
 
 
 class BlockIn(Body):
