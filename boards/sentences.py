@@ -20,6 +20,7 @@ _WORDS = {
     "card.answered": "answered a question",
     "card.approved": "approved it",
     "card.blocked": "got stuck in attempt {attempt}: {reason}",
+    "card.brought": "brought it from elsewhere, where it was {was}",
     "card.cancelled": "cancelled it",
     "card.claimed": "took it as attempt {attempt}",
     "card.completed": "completed it: {summary}",

@@ -12,6 +12,7 @@ from checkpoints.models import (
     Artifact,
     ArtifactLink,
     Briefing,
+    Brought,
     Checkpoint,
     Keeping,
     Line,
@@ -249,6 +250,21 @@ class KeepingAdmin(ViewOnly):
     @admin.display(ordering="workspaces_bytes", description="workspaces")
     def folders(self, keeping: Keeping) -> str:
         return filesizeformat(keeping.workspaces_bytes)
+
+
+@admin.register(Brought)
+class BroughtAdmin(ViewOnly):
+    """Which bundles were brought to which board, and what became of their cards."""
+
+    list_display = ("sha256", "board", "actor", "at")
+    list_select_related = ("board",)
+    search_fields = ("=sha256", "=board__key", "actor")
+    ordering = ("-id",)
+    fields = ("sha256", "board", "became", "actor", "at")
+
+    @admin.display(description="cards")
+    def became(self, brought: Brought) -> str:
+        return pretty(brought.cards)
 
 
 @admin.register(Merge)

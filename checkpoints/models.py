@@ -326,6 +326,26 @@ class Keeping(models.Model):
         return self.keep_last is None and self.keep_days is None
 
 
+class Brought(models.Model):
+    """A bundle that was brought to a board, and the cards that were made of it."""
+
+    id = models.BigAutoField(primary_key=True)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="+")
+    sha256 = models.CharField(max_length=64)
+    cards = models.JSONField(default=dict)  # new keys by the ones they had
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name_plural = "bundles brought"
+        constraints = [
+            models.UniqueConstraint(fields=["board", "sha256"], name="bundle_brought_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+
 class Merge(models.Model):
     """A card's files as they went into a branch of the board's repository."""
 

@@ -161,6 +161,10 @@ class SnapshotStore:
         self.path = path.absolute()
         self.git = Git.with_settings_in(self.path.parent).having(GIT_DIR=str(self.path))
 
+    @property
+    def exists(self) -> bool:
+        return (self.path / "HEAD").exists()
+
     def make(self) -> None:
         """Make the repository unless it is there: whole, or not at all."""
         if (self.path / "HEAD").exists():
@@ -420,6 +424,52 @@ class SnapshotStore:
             self.run(*quiet, "repack", "-A", "-d", "-q", f"--unpack-unreachable={age}", git=git)
             self.run("prune", f"--expire={age}", git=git)
 
+    def pack(self, commits: Iterable[str], path: Path) -> list[str]:
+        """Write those of the snapshots that are here into one file, without what they came
+        from; return which. Raises GitFailed."""
+        there = [commit for commit in dict.fromkeys(commits) if self.has(commit)]
+        listed = "\n".join(there).encode()
+        objects = self.run("rev-list", "--objects", "--no-walk", "--stdin", stdin=listed)
+        names = b"\n".join(line.split(b" ", 1)[0] for line in objects.splitlines())
+        path.write_bytes(self.run("pack-objects", "--stdout", "-q", stdin=names) if there else b"")
+        return there
+
+    def receive(self, pack: bytes, commits: Mapping[str, str], name: str) -> None:
+        """Take in a pack that holds these commits, each with its tree, under refs of ``name``.
+
+        Raises GitFailed where it doesn't, or where an object is damaged or missing.
+        """
+        self.make()
+        if not commits:
+            return
+        self.run("index-pack", "--stdin", "--fsck-objects", stdin=pack)
+        for commit, tree in commits.items():
+            if tree and self.tree_of(commit) != tree:
+                raise GitFailed(f"the files of {commit[:12]} are others than it says")
+        listed = "\n".join(commits).encode()
+        self.run("rev-list", "--quiet", "--objects", "--no-walk", "--stdin", stdin=listed)
+        with self._alone(wait=True):
+            lacking = set()
+            for commit in commits:
+                head = self.run("cat-file", "commit", commit).partition(b"\n\n")[0]
+                parents = [p.split()[1].decode() for p in head.splitlines() if p[:7] == b"parent "]
+                lacking |= {commit} if not all(map(self.has, parents)) else set()
+            self._cut(lacking)
+            self._update({f"refs/holdfast-brought/{name}/{c}": c for c in commits}, {})
+
+    def assign(self, name: str, commits: Mapping[str, Iterable[str]]) -> None:
+        """Give what was received under ``name`` to cards, by their keys. Raises GitFailed."""
+        mine = {
+            f"refs/holdfast/{key}/keep-{commit}": commit
+            for key, some in commits.items()
+            for commit in some
+        }
+        place = f"refs/holdfast-brought/{name}"
+        with self._alone(wait=True):
+            listed = self.line("for-each-ref", "--format=%(refname) %(objectname)", place)
+            went = dict(line.split() for line in listed.splitlines())
+            self._update(mine, went)
+
     def size_bytes(self) -> int:
         """Return what the store takes up."""
         if not (self.path / "HEAD").exists():
@@ -469,11 +519,11 @@ class SnapshotStore:
         draft.replace(path)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[Git]:
+    def _alone(self, *, wait: bool = False) -> Iterator[Git]:
         """Hold what lets one process at a time throw things away here. Raises Busy."""
         with open(self.path / "tidy.lock", "w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise Busy("another process is tidying these snapshots") from None
             # What is written by holders of this lock alone; a killed one may have left them.

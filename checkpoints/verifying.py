@@ -96,7 +96,8 @@ def _said_by_the_log(card: Card) -> dict[int, str]:
 
 def _dropped_by_the_log(card: Card) -> set[int]:
     """Return the numbers of the checkpoints whose content went by the board's rule."""
-    went = Event.objects.filter(subject_id=card.pk, kind="checkpoints.dropped")
+    kinds = ["checkpoints.dropped", "card.brought"]  # what came without contents never had any
+    went = Event.objects.filter(subject_id=card.pk, kind__in=kinds)
     lists = [data.get("checkpoints") or [] for data in went.values_list("data", flat=True)]
     return {int(number) for numbers in lists for number in numbers}
 

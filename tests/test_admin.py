@@ -18,7 +18,7 @@ from django.utils import timezone
 from boards import cards, leases, members, tokens
 from boards.models import Attempt, Board, Card, Column, Dependency, Membership, Message, Token
 from checkpoints import logs, salvaging, steps
-from checkpoints.models import Artifact, ArtifactLink, Briefing, Checkpoint, Keeping, Line
+from checkpoints.models import Artifact, ArtifactLink, Briefing, Brought, Checkpoint, Keeping, Line
 from events.models import Event, Receipt, Stream
 from goals import memory
 from goals.models import Discovery, Goal
@@ -95,6 +95,7 @@ def populate(text: str = "plain", key: str = "ADM") -> SimpleNamespace:
     )
     salvaging.salvage(gone.pk, {"summary": text})
     Keeping.objects.create(board=board, keep_last=3)
+    Brought.objects.create(board=board, sha256="0" * 64, cards={text: key}, actor=text)
     logs.append(attempt.pk, [("a", "stdout", text)])
     memory.record_evidence(
         goal.pk, [{"criterion": 1, "met": True, "detail": text}], actor=text, card_id=card.pk

@@ -12,7 +12,7 @@ from checkpoints import lines, merging, retention
 from checkpoints.differences import Difference, Files
 from checkpoints.loglines import Line as LogLine
 from checkpoints.loglines import Match as LogMatch
-from checkpoints.models import Briefing, Checkpoint, Keeping, Merge, Salvage, Step
+from checkpoints.models import Briefing, Brought, Checkpoint, Keeping, Merge, Salvage, Step
 from checkpoints.snapshots import FileChange
 from checkpoints.verifying import Fault, Verdict
 from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
@@ -116,6 +116,10 @@ class KeepingIn(Body):
     keep_days = serializers.IntegerField(
         min_value=0, max_value=36_500, required=False, allow_null=True
     )
+
+
+class BundleIn(Body):
+    artifact = Shaped(r"^[0-9a-f]{64}$", "must be 64 lower-case hexadecimal digits.")
 
 
 class RewindIn(Body):
@@ -269,6 +273,15 @@ class CheckpointOut(serializers.Serializer[Checkpoint]):
 
     def get_kept(self, checkpoint: Checkpoint) -> bool:
         return checkpoint.dropped_at is None
+
+
+class BroughtOut(serializers.Serializer[Brought]):
+    sha256 = serializers.CharField()
+    cards = serializers.DictField(
+        child=serializers.CharField(), help_text="The new cards' keys by the ones they had."
+    )
+    actor = serializers.CharField()
+    at = serializers.DateTimeField()
 
 
 class HeldOut(serializers.Serializer[Any]):

@@ -5,6 +5,9 @@ from django.urls import path
 from checkpoints.api import views
 
 urlpatterns = [
+    path("boards/<str:board>/bundles", views.BringView.as_view(), name="bundles"),
+    path("cards/<str:card>/bundle", views.BundleView.as_view(), name="card-bundle"),
+    path("goals/<uuid:goal>/bundle", views.GoalBundleView.as_view(), name="goal-bundle"),
     path("boards/<str:board>/storage", views.StorageView.as_view(), name="storage"),
     path("cards/<str:card>/steps", views.StepsView.as_view(), name="card-steps"),
     path("cards/<str:card>/checkpoints", views.CheckpointsView.as_view(), name="checkpoints"),

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
@@ -24,6 +25,7 @@ from boards.models import Attempt
 from checkpoints import (
     artifacts,
     briefing,
+    bundles,
     differences,
     lines,
     loglines,
@@ -35,12 +37,13 @@ from checkpoints import (
     verifying,
 )
 from checkpoints.api import contracts as c
+from checkpoints.git import GitFailed
 from checkpoints.loglines import Log
 from checkpoints.models import Checkpoint, Salvage, Step
 from events.endpoint import Endpoint, listed, page
 from events.receipts import Answer
 from kernel.access import Role
-from kernel.errors import DomainError, Forbidden, Invalid, Malformed, NotFound
+from kernel.errors import DomainError, Forbidden, Invalid, Malformed, NotFound, TransitionRefused
 from kernel.limits import whole_number
 
 
@@ -216,6 +219,64 @@ class AdoptView(Endpoint):
             return Answer(201, c.CheckpointOut(point).data)
 
         return self.answer(effect)
+
+
+class BundleView(Endpoint):
+    """A card, or a goal with all its cards, as one file that can be brought in elsewhere."""
+
+    @extend_schema(
+        operation_id="get_card_bundle",
+        responses={(200, "application/x-tar"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, card: str) -> Any:
+        found = lookup.card(self.principal, card)
+        return self.sent(found.key, bundles.export, [found])
+
+    def sent(self, name: str, write: Any, *told: Any) -> FileResponse:
+        """Return the bundle as a download."""
+        if self.principal.scope is not None:
+            raise Forbidden("A bundle holds more than this token sees.")
+        try:
+            file = write(*told)
+        except GitFailed as error:
+            raise TransitionRefused(f"The snapshots can't be read: {error}.") from None
+        return FileResponse(
+            file,
+            as_attachment=True,
+            filename=f"{name}.bundle.tar",
+            content_type="application/x-tar",
+        )
+
+
+class GoalBundleView(BundleView):
+    """A goal with all its cards, as one file that can be brought in elsewhere."""
+
+    @extend_schema(
+        operation_id="get_goal_bundle",
+        responses={(200, "application/x-tar"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, goal: UUID) -> Any:
+        found = lookup.goal(self.principal, goal)
+        return self.sent(f"goal-{found.pk}", bundles.export, bundles.of_goal(found), found)
+
+
+class BringView(Endpoint):
+    """Make cards, with their history, of a bundle that was uploaded as an artifact."""
+
+    @extend_schema(operation_id="bring_bundle", request=c.BundleIn, responses={201: c.BroughtOut})
+    def post(self, request: Request, board: str) -> Response:
+        found = lookup.board(self.principal, board, Role.OPERATOR)
+        sha256 = self.fields(c.BundleIn)["artifact"]
+        artifacts.readable(sha256, self.principal)
+        made: list[Any] = []
+
+        def prepare() -> None:
+            made.append(bundles.bring(found, sha256, self.principal.actor))
+
+        def effect() -> Answer:
+            return Answer(201, c.BroughtOut(made[0]).data)
+
+        return self.answer(effect, prepare=prepare)
 
 
 class MergeView(Endpoint):

@@ -28,6 +28,7 @@ COMMANDS = {
         "watch": "watch:watch",
         "import": "transfer:import_",
         "export": "transfer:export",
+        "bundle": "bundles:bundle",
         "verify": "lines:verify",
     },
     "Work": {

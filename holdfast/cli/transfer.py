@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 from rich.console import Console
@@ -117,7 +117,7 @@ def export(board: str | None, goal: str | None, format_: str, output: Path | Non
         if output.is_dir():
             output = output / f"{key}.{exporting.SUFFIXES[format_]}"
         try:
-            with _replacing(output) as file:
+            with replacing(output) as file:
                 file.writelines(pieces)
         except OSError as error:
             raise click.UsageError(f"{output} can't be written ({error.strerror}).") from None
@@ -125,11 +125,12 @@ def export(board: str | None, goal: str | None, format_: str, output: Path | Non
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[str]]:
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that takes the place of ``path`` once it is whole, or not at all."""
     descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    how: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(descriptor, mode, **how) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

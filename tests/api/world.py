@@ -27,8 +27,8 @@ from django.utils import timezone
 from boards import cards, leases, tokens
 from boards.models import Attempt, Board, Card, Column, Membership, Message, SavedView
 from boards.notices.models import Notice
-from checkpoints import artifacts, briefing, logs, recovery, reviews, salvaging, steps
-from checkpoints.models import Checkpoint
+from checkpoints import artifacts, briefing, bundles, logs, recovery, reviews, salvaging, steps
+from checkpoints.models import ArtifactLink, Checkpoint
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace
 from events import webhooks
@@ -300,6 +300,19 @@ def give_files(card: Card) -> None:
     )
 
 
+@cache
+def empty_bundle() -> bytes:
+    """Return a bundle of no cards: what one of some holds is tested where it is made."""
+    folder = Path(tempfile.mkdtemp(dir=settings.DATA_DIR))
+    names = ("cards", "criteria", "evidence", "decisions", "discoveries", "dependencies")
+    rows = ("attempt", "checkpoint", "line", "step", "message", "salvage", "snapshots")
+    data = {"goal": None, **{name: [] for name in (*names, *rows)}}
+    (folder / "data.json").write_text(json.dumps(data))
+    (folder / "snapshots.pack").touch()
+    with bundles._written({p.name: p for p in sorted(folder.iterdir())}) as file:
+        return file.read()
+
+
 def make_side(key: str, worker: str) -> Side:
     """Return a new board with a goal, a card in every state and a live attempt."""
     board = cards.create_board(SYSTEM, key=key, name=f"Board {key}")
@@ -355,6 +368,8 @@ def make_side(key: str, worker: str) -> Side:
     (discovery,) = recovery.record_memory(
         attempt.pk, discoveries=[{"kind": "fact", "title": "it is slow"}]
     )
+    bundle, _ = artifacts.store([empty_bundle()], principal="system")
+    ArtifactLink.objects.create(artifact=bundle, board=board, name="a bundle")
     left = salvaging.salvage(
         attempt.pk, {"summary": "a log", "artifacts": [{"name": "l.txt", "sha256": stored.pk}]}
     )
@@ -380,7 +395,7 @@ def make_side(key: str, worker: str) -> Side:
         ),
         artifact=stored.pk,
         token_id=token.token.pk,
-        extra={"token": token.plaintext, "worker": worker, "salvage": left.pk},
+        extra={"token": token.plaintext, "worker": worker, "salvage": left.pk, "bundle": bundle.pk},
     )
 
 
@@ -434,6 +449,7 @@ FOR_OPERATORS = frozenset(
         "create_webhook",
         "delete_card",
         "delete_webhook",
+        "bring_bundle",
         "edit_board",
         "edit_storage",
         "edit_webhook",
@@ -608,6 +624,7 @@ def example(side: Side, name: str) -> Any:
         "create_view": {"name": "Stuck", "query": "show=trouble", "shared": True},
         "edit_view": {"name": "Stuck", "query": "show=trouble&lanes=goal", "shared": False},
         "rewind_card": {"checkpoint": 1},
+        "bring_bundle": {"artifact": side.extra["bundle"]},
         "name_checkpoint": {"tag": "green"},
         "edit_storage": {"keep_last": 5, "keep_days": 30},
         "adopt_salvage": {"next_step": "read the log"},

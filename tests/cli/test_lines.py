@@ -93,3 +93,19 @@ def test_a_checkpoint_is_named_and_a_board_says_what_it_keeps(desk: Desk) -> Non
     )
     kept = desk.json("board", "storage", desk.board, "--keep-all", **root)
     assert kept["keep_last"] is None
+
+
+def test_a_card_is_taken_elsewhere_with_its_history(desk: Desk) -> None:
+    key = walked(desk)
+    file = desk.home / "card.tar"
+    assert f"Wrote {file}." in desk("bundle", "export", key, "--output", str(file)).stdout
+    root = {"HOLDFAST_TOKEN": desk.site.token}
+    other = desk.site.new_board()["key"]
+    told = ("bundle", "import", str(file), "--board", other)
+    assert desk(*told, status=8)  # of a board that one doesn't see
+    made = desk.json(*told, **root)["cards"][key]
+    assert f"{key} is {made} here." in desk(*told, **root).stdout
+    assert "is intact: 3 checkpoints" in desk("verify", made, **root).stdout
+    file.write_bytes(file.read_bytes().replace(b"step-1", b"step-9"))
+    assert "not what was written" in desk(*told, status=4, **root).output
+    assert "Name a CARD" in desk("bundle", "export", "--output", str(file), status=2).output
