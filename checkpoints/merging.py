@@ -22,14 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
+from django.utils import timezone
 
 from boards import cards, leases
 from boards.models import Card
 from checkpoints import recovery
 from checkpoints.git import CLONE_SECONDS, Git, GitFailed
 from checkpoints.models import Checkpoint, Merge
-from checkpoints.snapshots import SnapshotStore, store_of
-from checkpoints.workspaces import WorkspaceError, source_of, without_credentials
+from checkpoints.snapshots import Description, Snapshot, SnapshotStore, store_of
+from checkpoints.workspaces import EPOCH, WorkspaceError, source_of, without_credentials
+from goals import memory
+from goals.models import Discovery
 from kernel.errors import DomainError, Invalid, Stale, TransitionRefused
 from kernel.tx import transition
 
@@ -166,6 +169,111 @@ def push(
     raise AssertionError("unreachable")
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A card's files with what others did meanwhile: a snapshot, conflicts marked in ``files``."""
+
+    work: Work
+    into: str
+    tip: str
+    snapshot: Snapshot
+    files: tuple[str, ...]
+
+
+def join(card: Card, *, into: str = "", checkpoint: int | None = None) -> Joined:
+    """Return the card's files on top of what ``into`` has now; the repository stays as it is.
+
+    Runs outside of any transaction. Raises MergeFailed, TransitionRefused, Stale and Invalid.
+    """
+    if card.state != Card.State.REVIEW:
+        raise TransitionRefused(f"{card.key} is {card.state}, not in review.")
+    work = work_of(card, checkpoint)
+    store = work.store
+    try:
+        source = source_of(card.board.repository)
+        with _alone(store), _clone(store, source) as clone:
+            into = _checked(clone, into) or _shown_branch(clone)
+            tip = clone.commit_of(f"refs/heads/{into}")
+            if not tip:
+                raise Invalid.field("into", f"the repository has no branch {into}.")
+            upstream = clone.tree_of(tip)
+            tree, files = clone.marked(upstream, clone.tree_of(work.base), work, into)
+            store.take_over(clone.path, upstream)
+            store.take_over(clone.path, tree)
+        base = store.commit(
+            upstream, Description("", tip).message("What the attempts start from"), date=EPOCH
+        )
+        told = Description(base, tip, store.describe(work.commit).skipped)
+        commit = store.commit(tree, told.message(f"Brought together with {into}"), parent=base)
+        store.keep(f"refs/holdfast/{card.key}/joined-{commit}", commit)
+        snapshot = store.snapshot_of(commit)
+    except WorkspaceError as error:
+        raise MergeFailed(str(error)) from None
+    except GitFailed as error:
+        said = without_credentials(str(error))
+        raise MergeFailed(f"{card.key} could not be brought up to date: {said}.") from None
+    return Joined(work, into, tip, snapshot, tuple(files))
+
+
+def send_back(joined: Joined, actor: str, reason: str = "") -> Checkpoint:
+    """Have the card worked on from the joined files; return the checkpoint that holds them.
+
+    What others did is a discovery that the next worker is told of. Raises Stale where the
+    card went on meanwhile, and TransitionRefused where it left review.
+    """
+    work = joined.work
+    named = ", ".join(joined.files[:20]) or "no file"
+    with transition():
+        card = cards.lock(work.card.pk)
+        head = recovery.head(card.pk, card.line)
+        if head is None or head.pk != work.checkpoint.pk:
+            raise Stale(f"{card.key} went on meanwhile; look at its newest checkpoint first.")
+        start = leases.carried(card)
+        start["checkpoint_number"] += 1
+        body = recovery.normal(
+            {
+                "summary": f"Brought together with {joined.into} at {joined.tip[:12]}; what both "
+                f"sides changed is marked in {named}.",
+                "next_step": f"Resolve the conflict markers in {named}, run the checks again, "
+                "then complete the card.",
+                "state": head.state,
+                "workspace": joined.snapshot.as_json(),
+            }
+        )
+        point = Checkpoint.objects.create(
+            card=card,
+            line=card.line,
+            number=start["checkpoint_number"],
+            parent=head,
+            attempt=head.attempt,
+            after_step=start["step_number"],
+            key=f"joined/{joined.snapshot.commit}",
+            digest=recovery.digest_of(body, head.digest),
+            at=timezone.now(),
+            **body,
+        )
+        card.carried = start | {"resumed_from": point.number, **recovery.facts(body)}
+        card.save(update_fields=["carried"])
+        memory.discover(
+            card.board_id,
+            card.goal_id,
+            actor,
+            kind=Discovery.Kind.NEW_REQUIREMENT,
+            title=f"{card.key} and {joined.into} both changed {named}"[:300],
+            detail=f"Found when {card.key} was to be merged: {joined.into} is at "
+            f"{joined.tip[:12]} by now. The card goes on from there, its own changes joined in.",
+            card_id=card.pk,
+        )
+        cards.reject(
+            card.pk,
+            actor,
+            reason.strip()
+            or f"Bring it up to date with {joined.into}: others changed the same lines of {named}. "
+            "The files are joined already; the conflicts are marked in them.",
+        )
+    return point
+
+
 def record(pushed: Pushed, actor: str, *, approve: bool = True) -> Merge:
     """Keep what was pushed, and with ``approve`` complete the card if it is still in review."""
     work = pushed.work
@@ -246,6 +354,23 @@ class _Clone:
                 extra={"files": files[:CONFLICTS_NAMED]},
             )
         return tree.strip()
+
+    def marked(self, tree: str, base: str, work: Work, into: str) -> tuple[str, list[str]]:
+        """Return ``tree`` with the card's changes since ``base``, and the files in conflict.
+
+        Those hold both sides between markers that name ``into`` and the card.
+        """
+        root = self.commit(base, b"base\n")
+        # Markers show the names that the two sides are called by; this clone is soon gone.
+        for name, files in ((into, tree), (work.card.key, self.tree_of(work.commit))):
+            self.line("update-ref", f"refs/tags/{name}", self.commit(files, b"side\n", root))
+        said = self.git.run(
+            "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z",
+            f"tags/{into}", f"tags/{work.card.key}",
+            cwd=self.path, accept=(0, 1),
+        )  # fmt: skip
+        joined, *named = [part.decode("utf-8", "backslashreplace") for part in said.split(b"\0")]
+        return joined.strip(), sorted({name for name in named if name})[:CONFLICTS_NAMED]
 
     def three_way(self, tree: str, base: str, changed: str) -> str:
         """Return ``tree`` with what changed from ``base`` to ``changed``. Raises MergeConflict."""

@@ -208,7 +208,7 @@ class SnapshotStore:
         return Description.read(self.run("cat-file", "commit", commit))
 
     def take_over(self, clone: Path, tree: str) -> None:
-        """Copy every object of ``tree`` from a fresh clone into the store, durably.
+        """Copy every object of ``tree`` from a fresh clone, bare or not, into the store, durably.
 
         One pack, much faster than adding file by file; and nothing is borrowed, so the clone
         may be deleted. Call it before anything untrusted has run in the clone.
@@ -216,7 +216,10 @@ class SnapshotStore:
         with contextlib.suppress(GitFailed):
             self.run("cat-file", "-e", f"{tree}^{{tree}}")
             return
-        source = Git(self.git.settings_file, {}).having(GIT_DIR=str(clone / ".git"))
+        own = clone / ".git" if (clone / ".git").is_dir() else clone
+        source = Git(self.git.settings_file, {}).having(
+            GIT_DIR=str(own), GIT_ALTERNATE_OBJECT_DIRECTORIES=str(self.path / "objects")
+        )
         packing = subprocess.Popen(
             ["git", "pack-objects", "--revs", "--stdout", "-q", "--window=0", "--threads=1"],
             cwd=clone,

@@ -124,7 +124,8 @@ class Workspace:
                 try:
                     if quiet and workspace._continue(resume_commit):
                         return workspace
-                    # Damaged beyond its files, such as a broken index: keep it, start afresh.
+                    # Damaged beyond its files, such as a broken index, or made from an older
+                    # state of the repository: keep it, start afresh.
                     folder.rename(folder.with_name(f"{folder.name}.aside-{attempt_number}"))
                 except BaseException:
                     workspace.close()
@@ -147,6 +148,10 @@ class Workspace:
         try:
             if self.origin.repository and not (self.tree / ".git" / "HEAD").is_file():
                 return False
+            if resume_commit is not None:
+                resumed = self.store.describe(resume_commit)
+                if resumed.repository_commit != self.origin.repository_commit:
+                    return False  # the card was brought up to date with the repository since
             self._clear_locks()
             self.discarded = self.restore(
                 resume_commit or self.origin.base, left_by=_holder_of(self.folder)

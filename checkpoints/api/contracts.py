@@ -402,6 +402,21 @@ class MergeIn(Body):
         help_text="Refused with 412 where the card has a newer one.",
     )
     approve = serializers.BooleanField(default=True)
+    on_conflict = serializers.ChoiceField(
+        choices=("refuse", "send_back"),
+        default="refuse",
+        help_text="`send_back`: the card goes on from both sides joined, conflicts marked.",
+    )
+    reason = Text(5000, help_text="What the next worker is told where it is sent back.")
+
+
+class JoinedOut(serializers.Serializer[Any]):
+    """A card that was sent back: where it goes on, and where the conflicts are."""
+
+    into = serializers.CharField()
+    files = serializers.ListField(child=serializers.CharField())
+    checkpoint = serializers.IntegerField()
+    card = CardOut()
 
 
 class MergeOut(serializers.ModelSerializer[Merge]):

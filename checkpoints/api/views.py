@@ -282,19 +282,41 @@ class BringView(Endpoint):
 class MergeView(Endpoint):
     """Merge a card's files into a branch of the board's repository (people only)."""
 
-    @extend_schema(operation_id="merge_card", request=c.MergeIn, responses=c.MergeOut)
+    @extend_schema(
+        operation_id="merge_card",
+        request=c.MergeIn,
+        responses={200: c.MergeOut, 202: c.JoinedOut},
+    )
     def post(self, request: Request, card: str) -> Response:
         found = lookup.card(self.principal, card, Role.MEMBER)
         if not self.principal.is_person:
             raise Forbidden("Only a person may merge; sign in to the board in a browser.")
         fields = self.fields(c.MergeIn)
         approve = fields.pop("approve")
+        sends_back = fields.pop("on_conflict") == "send_back"
+        reason = fields.pop("reason", "")
         pushed: list[merging.Pushed] = []
+        joined: list[merging.Joined] = []
 
         def prepare() -> None:
-            pushed.append(merging.push(found, **fields))
+            try:
+                pushed.append(merging.push(found, **fields))
+            except merging.MergeConflict:
+                if not sends_back:
+                    raise
+                where = {name: fields[name] for name in ("into", "checkpoint") if name in fields}
+                joined.append(merging.join(found, **where))
 
         def effect() -> Answer:
+            if joined:
+                point = merging.send_back(joined[0], self.principal.actor, reason)
+                told = {
+                    "into": joined[0].into,
+                    "files": list(joined[0].files),
+                    "checkpoint": point.number,
+                    "card": card_out(lookup.card(self.principal, card)),
+                }
+                return Answer(202, told)
             merge = merging.record(pushed[0], self.principal.actor, approve=approve)
             return Answer(200, c.MergeOut(merge).data)
 

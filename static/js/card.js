@@ -222,8 +222,12 @@ main.addEventListener("change", event => {
   }
 });
 
+// What was asked for when others turned out to have changed the same lines.
+let conflicted = null;
+
 main.addEventListener("submit", async event => {
   const form = event.target;
+  let asked = null;
   event.preventDefault();
   const problem = form.querySelector(".problem");
   problem.hidden = true;
@@ -259,8 +263,9 @@ main.addEventListener("submit", async event => {
       announce(gettext("{key} goes on from checkpoint {number}.", {key, number}));
     } else if (form.dataset.approve) {
       const {strategy, into, message} = form.elements;
+      asked = {strategy: strategy.value, into: into.value, message: message.value, checkpoint: Number(form.dataset.approve)};
       const told = strategy.value
-        ? await call("POST", `/cards/${card}/merge`, {strategy: strategy.value, into: into.value, message: message.value, checkpoint: Number(form.dataset.approve)})
+        ? await call("POST", `/cards/${card}/merge`, asked)
         : await call("POST", `/cards/${card}/approve`, {});
       form.closest("dialog").close();
       toast(told.commit ? gettext("{key} approved: {branch} is at {commit}", {key, branch: told.into || told.branch, commit: told.commit.slice(0, 12)}) : gettext("{key} approved", {key}));
@@ -272,7 +277,10 @@ main.addEventListener("submit", async event => {
       form.closest("dialog").close();
       toast(`Forked: ${cards.map(fork => fork.key).join(", ")}`);
     } else {
-      await call("POST", `/cards/${card}/reject`, {reason: form.elements.reason.value});
+      const reason = form.elements.reason.value;
+      if (conflicted) await call("POST", `/cards/${card}/merge`, {...conflicted, reason, on_conflict: "send_back"});
+      else await call("POST", `/cards/${card}/reject`, {reason});
+      conflicted = null;
       form.closest("dialog").close();
     }
     document.activeElement?.blur();
@@ -285,6 +293,7 @@ main.addEventListener("submit", async event => {
     if (refusal.code === "merge_conflict" && reason && !reason.value) {
       reason.value = gettext("Bring it up to date: others changed the same lines of {files}.", {files: (refusal.files ?? []).slice(0, 20).join(", ")});
     }
+    if (refusal.code === "merge_conflict") conflicted = asked;
   }
 });
 

@@ -15,6 +15,7 @@ from checkpoints.models import Merge
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace
 from events.models import Event
+from goals.models import Discovery
 from kernel.errors import Invalid, Stale, TransitionRefused
 from tests.factories import claimed, make_board, make_card, make_checkpoint, make_user, now_is
 from tests.repositories import git
@@ -79,6 +80,12 @@ def place(tmp_path, settings) -> Place:
     return Place(tmp_path)
 
 
+def claimed_again(card: Card):
+    """Send the card back and return the next attempt at it."""
+    cards.reject(card.pk, "user:ann", "Once more.")
+    return claimed(now_is(card))
+
+
 def merged(card: Card, **how: object) -> Merge:
     return merging.record(merging.push(card, **how), "user:ann")
 
@@ -140,6 +147,55 @@ class TestMerge:
         assert place.at("main") == tip
         assert git(place.repository, "branch", "--list", "holdfast/*") == ""
         assert now_is(card).state == "review"
+
+    def test_after_a_conflict_the_next_attempt_starts_from_both_sides(self, place):
+        card = place.worked({"README.md": "ours\n", "fine.py": "1\n"})
+        old = recovery.head(card.pk, card.line)
+        tip = place.upstream("README.md", "theirs\n")
+        tip = place.upstream("new.py", "2\n")
+        joined = merging.join(card)
+        assert (joined.into, joined.files) == ("main", ("README.md",))
+        point = merging.send_back(joined, "user:ann")
+        card = now_is(card)
+        assert (card.state, point.parent_id, point.number) == ("waiting", old.pk, old.number + 1)
+        assert recovery.intact(point)
+        told = Discovery.objects.get(card_id=card.pk)
+        assert told.title == f"{card.key} and main both changed README.md"
+        assert "Bring it up to date with main" in card.messages.get().text
+        attempt = claimed(card)
+        assert attempt.resumed_from == point.number
+        place.changes(attempt, {"README.md": "both\n"}, "Resolved it.")
+        tree = max(
+            place.root.glob(f"workspaces/{card.key}/*/tree"), key=lambda p: p.stat().st_ctime
+        )
+        assert git(tree, "rev-parse", "HEAD") == tip
+        assert {p.name for p in tree.glob("*.py")} == {"fine.py", "new.py"}
+        leases.complete(attempt.pk, "Both are there.")
+        # The difference is the one from the new base, and now it goes in.
+        work = merging.work_of(now_is(card))
+        assert work.repository_commit == tip
+        assert sorted(f.path for f in work.store.changes(work.base, work.commit)) == [
+            "README.md",
+            "fine.py",
+        ]
+        assert merged(now_is(card)).strategy == "fast_forward"
+        assert place.show("main:README.md") == "both"
+
+    def test_the_joined_files_mark_what_both_sides_changed(self, place):
+        card = place.worked({"README.md": "ours\n"})
+        place.upstream("README.md", "theirs\n")
+        joined = merging.join(card)
+        shown = joined.work.store.run("cat-file", "blob", f"{joined.snapshot.commit}:README.md")
+        assert shown.decode().splitlines() == [
+            "<<<<<<< tags/main",
+            "theirs",
+            "=======",
+            "ours",
+            f">>>>>>> tags/{card.key}",
+        ]
+        with pytest.raises(Stale):
+            place.changes(claimed_again(card), {"x": "1"})
+            merging.send_back(joined, "user:ann")
 
     def test_uncommitted_changes_of_a_person_are_never_touched(self, place):
         card = place.worked({"README.md": "ours\n"})
@@ -323,6 +379,16 @@ class TestDoor:
         answer = self.post(ann, card, {})
         assert (answer.status_code, answer.json()["code"]) == (409, "merge_conflict")
         assert answer.json()["files"] == ["README.md"]
+        asked = {"on_conflict": "send_back", "reason": "Keep both."}
+        answer = self.post(ann, card, asked)
+        assert answer.status_code == 202
+        told = answer.json()
+        assert (told["files"], told["into"], told["card"]["state"]) == (
+            ["README.md"],
+            "main",
+            "waiting",
+        )
+        assert now_is(card).messages.get().text == "Keep both."
 
     def test_what_is_refused(self, place, ann):
         card = place.worked({"app.py": "print(1)\n"})
