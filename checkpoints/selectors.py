@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import reduce
@@ -15,7 +15,7 @@ from django.db.models import Case, F, OuterRef, Q, QuerySet, Subquery, Sum, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from boards import sentences
+from boards import sentences, workflows
 from boards.models import Attempt, Board, Card
 from checkpoints import differences, lines, patches, reviews, salvaging
 from checkpoints.differences import Difference, Files
@@ -23,7 +23,7 @@ from checkpoints.models import Checkpoint, LogChunk, Salvage, Step
 from checkpoints.reviews import Remark
 from checkpoints.snapshots import FileChange
 from events.models import Event
-from kernel.errors import NotFound
+from kernel.errors import Invalid, NotFound
 from kernel.limits import whole_number
 
 STEPS_SHOWN = 200
@@ -45,6 +45,7 @@ class Row:
     letter: str = "r"
     result: Any = None
     log_lines: int = 0
+    within: list[Row] = field(default_factory=list)  # what was recorded below the step's key
 
     @property
     def notes(self) -> list[str]:
@@ -59,6 +60,8 @@ class Row:
             said.append("running")
         elif step.status == Step.Status.FAILED:
             said.append("failed")
+        elif step.status == Step.Status.SKIPPED:
+            said.append("skipped")
         result = self.result or {}
         if result.get("exit_code"):
             said.append(f"exit {result['exit_code']}")
@@ -71,6 +74,16 @@ class Row:
             failed = f", {tests['failed']} failed" if tests.get("failed") else ""
             said.append(f"{tests.get('passed', 0)} passed{failed}")
         return said
+
+    @property
+    def steps_within(self) -> int:
+        return sum(row.step is not None for row in self.within)
+
+    @property
+    def unfolded(self) -> bool:
+        """True while what is within shows what goes on, or what went wrong."""
+        step = self.step
+        return step is not None and not step.superseded and step.status in ("started", "failed")
 
     @property
     def seconds(self) -> timedelta | None:
@@ -131,6 +144,49 @@ def rows(card: Card, attempts: dict[UUID, Attempt]) -> list[Row]:
         )
         listed += [Row(checkpoint=c) for c in saved.pop(step.number, [])]
     return listed
+
+
+def folded(card: Card, listed: list[Row]) -> list[Row]:
+    """Return the rows with what was recorded below a step of the card's workflow within it.
+
+    What an agent recorded by itself while it carried out a step belongs there, too.
+    """
+    keys = {step.key for step in _workflow(card)}
+    shown: list[Row] = []
+    ends: list[Row] = []  # the checkpoint of the step above, which comes after what is within
+    above: Row | None = None
+    for row in listed:
+        step = row.step
+        if above is not None and above.step is not None:
+            if step is None and _is_of(row, above):
+                ends.append(row)
+                continue
+            if above.within if step is None else _is_below(step.key, above.step.key):
+                above.within.append(row)
+                continue
+        shown += [*ends, row]
+        ends = []
+        if step is not None:
+            above = row if step.key in keys else None
+    return [*shown, *ends]
+
+
+def _is_below(key: str, above: str) -> bool:
+    return key.startswith((f"{above}/", workflows.AGENT_KEYS))
+
+
+def _is_of(row: Row, above: Row) -> bool:
+    """Return whether it is the checkpoint that was saved when the step above ended."""
+    saved, step = row.checkpoint, above.step
+    return saved is not None and step is not None and saved.after_step == step.number
+
+
+def _workflow(card: Card) -> Sequence[workflows.Step]:
+    """Return the steps of the card's workflow in the order in which they run."""
+    try:
+        return workflows.parse(card.workflow).steps if card.workflow else ()
+    except Invalid:
+        return ()
 
 
 def with_log_lines(steps: QuerySet[Step]) -> QuerySet[Any]:
@@ -280,19 +336,33 @@ def _numbered(card: Card, text: str) -> Checkpoint | None:
 
 def planned(card: Card, listed: list[Row]) -> list[dict[str, str]]:
     """Return the steps of the card's workflow that nobody has begun yet, in order."""
-    steps = card.workflow.get("steps") if isinstance(card.workflow, dict) else None
-    if not isinstance(steps, list) or card.state in (Card.State.COMPLETED, Card.State.CANCELLED):
+    if card.state in (Card.State.COMPLETED, Card.State.CANCELLED):
         return []
     begun = {row.step.key for row in listed if row.step and row.step.line == card.line}
     return [
         {
-            "key": str(s.get("key", "")),
-            "title": str(s.get("title") or s.get("name") or s.get("key", "")),
-            "does": str(s.get("run") or s.get("kind") or ""),
+            "key": step.key,
+            "title": step.title or step.key,
+            "does": _does(step),
+            "needs": ", ".join(step.needs),
+            "condition": step.condition,
         }
-        for s in steps
-        if isinstance(s, dict) and s.get("key") not in begun
+        for step in _workflow(card)
+        if step.key not in begun
     ]
+
+
+def _does(step: workflows.Step) -> str:
+    """Return in a few words what a step will do: its command, else its kind and what it is told."""
+    if step.kind in workflows.CHECKS:
+        return str(step.given)
+    given = step.given if isinstance(step.given, dict) else {}
+    words = next((str(given[n]) for n in _TOLD_BY if given.get(n)), "")
+    return f"{step.kind}: {words}" if words else step.kind
+
+
+#: What of a step's terms says best what it is about.
+_TOLD_BY = ("question", "prompt", "workflow", "seconds", "until")
 
 
 def _told(result: Any) -> dict[str, Any]:
@@ -300,6 +370,8 @@ def _told(result: Any) -> dict[str, Any]:
     if not isinstance(result, dict):
         return {"plain": result} if result is not None else {}
     output = result.get("output")
+    if set(result) == {"skipped"}:
+        return {"output": result["skipped"]}
     told: dict[str, Any] = {
         "exit_code": result.get("exit_code"),
         "tests": result.get("tests"),

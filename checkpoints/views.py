@@ -175,7 +175,11 @@ def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
 
 def _steps(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
     rows = selectors.rows(found, {a.pk: a for a in attempts})
-    return {"rows": rows, "planned": selectors.planned(found, rows)}
+    return {
+        "rows": selectors.folded(found, rows),
+        "tape": rows,
+        "planned": selectors.planned(found, rows),
+    }
 
 
 def _log(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:

@@ -294,6 +294,36 @@ class TestTheCard:
         assert html.count("To come") == 1
         assert 'data-step="build"' in html
 
+    def test_what_a_step_recorded_within_it_is_folded_below_it_and_skips_are_told(
+        self, page: Client
+    ) -> None:
+        workflow = {
+            "steps": [
+                {"key": "fix", "run": "agent"},
+                {"key": "beta", "run": "make beta", "if": "inputs.beta"},
+                {"key": "ship", "needs": ["fix"], "if": "inputs.go == 'yes'", "run": "make ship"},
+            ]
+        }
+        card = make_card(make_board(allow_commands=True), workflow=workflow)
+        attempt = claimed(card)
+        steps.begin(attempt.pk, "fix")
+        for key in ("fix/1/turn-1", "fix/1/turn-2", "@agent/look"):
+            make_step(attempt, key, checkpoint={"summary": f"after {key}"})
+        html = page.get(f"/cards/{card.key}").content.decode()
+        fold = html.split('<details class="within"', 1)[1].split("To come", 1)[0]
+        assert fold.startswith(' id="w1" open>')
+        assert "3 steps of fix" in fold
+        assert all(f'data-step="{key}"' in fold for key in ("fix/1/turn-1", "@agent/look"))
+        steps.finish(attempt.pk, "fix", "succeeded", checkpoint={"summary": "All of it is done."})
+        steps.skip(attempt.pk, "beta", "Its condition does not hold: inputs.beta")
+        html = page.get(f"/cards/{card.key}").content.decode()
+        fold, rest = html.split('<details class="within"', 1)[1].split("All of it is done.", 1)
+        assert fold.startswith(' id="w1">')
+        assert "after @agent/look" in fold
+        assert "skipped" in rest
+        assert "Its condition does not hold: inputs.beta" in rest
+        assert "after fix · if inputs.go == &#x27;yes&#x27;" in rest
+
     def test_its_attempts_are_drawn_with_their_checkpoints(self, page: Client) -> None:
         card = make_card(max_attempts=9)
         first = claimed(card, worker="swift")
