@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 import boards.notices.admin  # noqa: F401 — registers its own pages
-from boards import cards, leases, members, tokens
+from boards import cards, leases, members, tokens, workflow_templates
 from boards.authentication import principal_of_user
 from boards.models import (
     Attempt,
@@ -27,6 +27,7 @@ from boards.models import (
     SavedView,
     Spending,
     Token,
+    WorkflowTemplate,
 )
 from events.admin_base import (
     ByTransition,
@@ -288,6 +289,47 @@ class SavedViewAdmin(ViewOnly):
     list_select_related = ("board", "owner")
     search_fields = ("name", "=board__key", "owner__username")
     ordering = ("board__key", "name")
+
+
+class TemplateForm(EditForm):
+    class Meta:
+        model = WorkflowTemplate
+        fields = ("board", "name", "description", "source", "seen_version")
+        widgets = {"source": forms.Textarea(attrs={"rows": 24, "cols": 100, "spellcheck": "false"})}
+
+
+@admin.register(WorkflowTemplate)
+class WorkflowTemplateAdmin(ByTransition):
+    form = TemplateForm
+    list_display = ("name", "board", "description", "version", "updated_at")
+    list_filter = ("board",)
+    list_select_related = ("board",)
+    search_fields = ("name", "description", "=board__key")
+    autocomplete_fields = ("board",)
+    ordering = ("board__key", "name")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("board",) if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        actor = actor_of(request)
+        if change:
+            seen = form.cleaned_data.get("seen_version")
+            kept = workflow_templates.edit(obj.pk, actor, form.changes(), expected_version=seen)
+        else:
+            fields = {n: form.cleaned_data[n] for n in ("name", "description", "source")}
+            kept = workflow_templates.make(obj.board, actor, **fields)
+        obj.pk, obj.workflow, obj.version = kept.pk, kept.workflow, kept.version
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        workflow_templates.delete(obj, actor_of(request))
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for template in queryset:
+            workflow_templates.delete(template, actor_of(request))
 
 
 @admin.register(Presence)

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models import F, RestrictedError
 from django.utils import timezone
 
-from boards import bounds, dispatch, leases, ranks, workflows
+from boards import bounds, dispatch, inputs, leases, ranks, workflows
 from boards.models import Board, Card, Column, Dependency, Membership, Message
 from events import log
 from goals.models import Goal
@@ -187,6 +187,8 @@ def create(
     _check_goal(board.pk, goal)
     if "workflow" in fields:
         fields["workflow"] = checked_workflow(fields["workflow"])
+        if asked := _asked_by(fields["workflow"]):
+            fields["inputs"] = inputs.checked(asked, fields.get("inputs") or {})
     with transition():
         number = _next_number(board.pk)
         _lock_cards({p.pk for p in depends_on})
@@ -265,6 +267,10 @@ def edit(
         names = [n for n in EDITABLE if n in changes]
         for name in names:
             setattr(card, name, changes[name])
+        asked = _asked_by(card.workflow) if {"workflow", "inputs"} & set(changes) else ()
+        if asked:
+            card.inputs = inputs.checked(asked, card.inputs or {})
+            names = list(dict.fromkeys([*names, "inputs"]))
         if "depends_on" in changes:
             _depend(card, changes["depends_on"])
         _touch(card)
@@ -647,6 +653,13 @@ def checked_workflow(source: Any) -> Any:
         return None
     workflow = workflows.parse(source)
     return source if isinstance(source, dict) else workflows.canonical(workflow)
+
+
+def _asked_by(workflow: Any) -> Sequence[inputs.Input]:
+    """Return the inputs that a checked workflow declares."""
+    if not isinstance(workflow, dict) or "python" in workflow or not workflow.get("inputs"):
+        return ()
+    return workflows.parse(workflow).inputs
 
 
 def _check_goal(board_id: UUID, goal: Goal | None) -> None:

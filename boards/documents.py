@@ -81,3 +81,26 @@ def load(text: str, field: str = "workflow") -> Any:
             field,
             f"is not YAML{where}: {shown(problem)}. Check the indentation and quotes.",
         ) from None
+
+
+def lines(text: str) -> dict[str, int]:
+    """Return the line of each place in a YAML text, ``steps[1].run``; nothing if it is none."""
+    found: dict[str, int] = {}
+    try:
+        todo = [("", yaml.compose(text, Loader=_BaseLoader))]
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    while todo:
+        place, node = todo.pop()
+        if node is None or len(place) > 1000:
+            continue
+        if place:
+            found.setdefault(place, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                name = f"{place}.{key.value}" if place else str(key.value)
+                found[name] = key.start_mark.line + 1
+                todo.append((name, value))
+        elif isinstance(node, yaml.SequenceNode):
+            todo += [(f"{place}[{n}]", value) for n, value in enumerate(node.value)]
+    return found

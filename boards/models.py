@@ -620,6 +620,35 @@ class SavedView(models.Model):
         return self.name
 
 
+class WorkflowTemplate(models.Model):
+    """A workflow that a board keeps under a name: cards are made from it.
+
+    ``source`` is as it was written, ``workflow`` the same as JSON with every default.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="workflow_templates")
+    name = models.CharField(max_length=60)
+    description = models.CharField(max_length=300, blank=True)
+    source = models.TextField()
+    workflow = models.JSONField(editable=False)
+    version = models.PositiveIntegerField(default=1, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    if TYPE_CHECKING:
+        board_id: UUID
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["board", "name"], name="template_name_per_board")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Presence(models.Model):
     """One open page of a board; gone when nobody has heard of it for a while."""
 

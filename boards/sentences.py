@@ -50,8 +50,11 @@ _WORDS = {
     "remark.resolved": "resolved a remark",
     "salvage.adopted": "adopted what attempt {attempt} left behind as checkpoint C{checkpoint}",
     "step.failed": "failed in step {step}",
+    "step.skipped": "left out step {step}",
     "step.started": "began step {step}",
     "step.succeeded": "finished step {step}",
+    "template.deleted": "deleted the workflow template {template}",
+    "template.saved": "saved the workflow template {template}",
 }
 
 

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
 
-from boards import allowances, lookup, members, setup
+from boards import allowances, lookup, members, setup, workflow_templates
 from boards.models import Board, Column
 from boards.views import for_people, frame, principal
 from goals.models import Goal
@@ -61,6 +61,7 @@ def settings(request: HttpRequest, key: str) -> HttpResponse:
         shown["members"] = members.people_of(board.pk).order_by("user__username")
         shown["tokens"] = members.tokens_of(board.pk).order_by("-token__created_at")
         shown["others"] = members.others(board.pk)
+        shown["templates"] = workflow_templates.of_board(board)
     return render(request, "boards/settings.html", {**frame(request, board), **shown})
 
 

@@ -120,6 +120,7 @@ class CardEdit(Body):
 
 class CardIn(CardEdit):
     board = Line(64, required=True)
+    template = Line(64, help_text="A workflow template of the board, which inputs are for.")
 
 
 class MoveIn(Body):

@@ -2,7 +2,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from boards.api import bulk, events, goals, insights, notices, openapi, saved, team, views
+from boards.api import (
+    bulk,
+    events,
+    goals,
+    insights,
+    notices,
+    openapi,
+    saved,
+    team,
+    templates,
+    views,
+)
 
 #: Imported to be registered with the schema generator.
 SCHEMES = (openapi.TokenScheme, openapi.SessionScheme)
@@ -19,6 +30,12 @@ urlpatterns = [
     path("boards/<str:board>/members/<int:member>", team.MemberView.as_view(), name="board-member"),
     path("boards/<str:board>/tokens", team.BoardTokensView.as_view(), name="board-tokens"),
     path("boards/<str:board>/import", team.ImportView.as_view(), name="board-import"),
+    path("boards/<str:board>/templates", templates.TemplatesView.as_view(), name="templates"),
+    path(
+        "boards/<str:board>/templates/<str:template>",
+        templates.TemplateView.as_view(),
+        name="template",
+    ),
     path("cards", views.CardsView.as_view(), name="cards"),
     path("cards/bulk", bulk.BulkView.as_view(), name="cards-bulk"),
     path("cards/<str:card>", views.CardView.as_view(), name="card"),

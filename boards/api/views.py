@@ -11,7 +11,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from boards import cards, lookup, setup, tokens
+from boards import cards, lookup, setup, tokens, workflow_templates
 from boards.api import contracts as c
 from boards.models import Attempt, Board, Message
 from events.endpoint import Endpoint, etag, listed, page
@@ -136,7 +136,13 @@ class CardsView(Endpoint):
     def post(self, request: Request) -> Response:
         fields = self.fields(c.CardIn)
         board = lookup.board(self.principal, fields.pop("board"), Role.MEMBER)
+        template = fields.pop("template", None)
         wanted = resolved(self, board, fields)
+        if template:
+            if wanted.get("workflow"):
+                raise Invalid.field("workflow", "comes from the template; send one of the two.")
+            made_from = workflow_templates.find(board, template)
+            wanted |= workflow_templates.filled(made_from, wanted.get("inputs"))
 
         def effect() -> Answer:
             card = cards.create(board, self.principal.actor, **wanted)

@@ -10,6 +10,7 @@ from rich.text import Text
 import holdfast
 from holdfast.cli.options import (
     Cap,
+    board_option,
     bounded,
     budget_option,
     capped,
@@ -139,6 +140,58 @@ def _rules(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given as fields of a board."""
     named = {"commands": "allow_commands", "network": "allow_network"}
     return {named.get(name, name): value for name, value in given.items() if value is not None}
+
+
+@board.command("templates")
+@click.argument("key", required=False, envvar="HOLDFAST_BOARD", shell_complete=complete_boards)
+@json_option
+def templates(key: str | None, as_json: bool) -> None:
+    """List the workflow templates of a board, with what each asks for."""
+    with connect() as client:
+        key = the_board(client, key)
+        found = list(client.pages(f"/boards/{segment(key)}/templates"))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one_line(kept["name"]),
+            ", ".join(f"{i['name']}{'' if i['required'] else '?'}" for i in kept["inputs"]),
+            one_line(kept["description"]),
+        )
+        for kept in sorted(found, key=lambda kept: str(kept["name"]))
+    ]
+    if not rows:
+        say("No templates. An operator adds one with `holdfast board template NAME FILE`.")
+        return
+    show(table(("Template", "Asks for", "What it is for"), rows))
+
+
+@board.command("template")
+@click.argument("name")
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+@board_option
+@click.option("--description", "-d", help="What it is for.")
+@json_option
+def keep_template(
+    name: str, file: Any, board: str | None, description: str | None, as_json: bool
+) -> None:
+    """Keep the workflow in FILE (YAML; - is standard input) under NAME; for operators."""
+    body: dict[str, Any] = {"name": name, "source": file.read()}
+    if description is not None:
+        body["description"] = description
+    with connect() as client:
+        key = the_board(client, board)
+        path = f"/boards/{segment(key)}/templates"
+        there = {kept["name"]: kept for kept in client.pages(path)}
+        if name in there:
+            kept = client.patch(f"{path}/{there[name]['id']}", body)
+        else:
+            kept = client.post(path, body)
+    if as_json:
+        print_json(kept)
+        return
+    say(f"Kept {one_line(kept['name'])}, version {kept['version']}.")
 
 
 @board.command("show")

@@ -59,6 +59,8 @@ def card() -> None:
 @click.option("--requires", multiple=True, help="What a worker must be capable of; repeatable.")
 @click.option("--depends-on", multiple=True, metavar="CARD", help="Repeatable.")
 @click.option("--workflow", type=WORKFLOW, metavar="FILE", help="In JSON or YAML.")
+@click.option("--template", metavar="NAME", help="A workflow template of the board.")
+@click.option("--input", "named", multiple=True, metavar="NAME=VALUE", help="Repeatable.")
 @click.option("--inputs", type=PLAIN, help="JSON, @FILE or -.")
 @click.option("--max-attempts", type=click.IntRange(min=1))
 @click.option("--review/--no-review", default=None, help="Whether a person must approve.")
@@ -71,6 +73,10 @@ def add(
     """Add a card to the board."""
     if start and more["column"]:
         raise click.UsageError("Use --start or --column, not both.")
+    if more["template"] and more["workflow"]:
+        raise click.UsageError("Use --template or --workflow, not both.")
+    if more["named"]:
+        more["inputs"] = {**(more["inputs"] or {}), **_pairs(more["named"])}
     body: dict[str, Any] = {
         "title": title,
         "description": more["description"],
@@ -80,6 +86,7 @@ def add(
         "requires": list(more["requires"]) or None,
         "depends_on": list(more["depends_on"]) or None,
         "workflow": more["workflow"],
+        "template": more["template"],
         "inputs": more["inputs"],
         "max_attempts": more["max_attempts"],
         "review_required": more["review"],
@@ -94,6 +101,17 @@ def add(
             "/cards", {"board": key, **{k: v for k, v in body.items() if v is not None}}
         )
     _done(made, as_json, "Added {key}: {title}")
+
+
+def _pairs(named: tuple[str, ...]) -> dict[str, str]:
+    """Return NAME=VALUE pairs as an object. Raises UsageError."""
+    found = {}
+    for pair in named:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--input takes NAME=VALUE, not {pair!r}.")
+        found[name] = value
+    return found
 
 
 @card.command("list")

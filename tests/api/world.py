@@ -24,7 +24,7 @@ from django.test import Client
 from django.test.client import ClientHandler
 from django.utils import timezone
 
-from boards import cards, leases, tokens
+from boards import cards, leases, tokens, workflow_templates
 from boards.models import Attempt, Board, Card, Column, Membership, Message, SavedView
 from boards.notices.models import Notice
 from checkpoints import artifacts, briefing, bundles, logs, recovery, reviews, salvaging, steps
@@ -419,6 +419,14 @@ def give_notice(side: Side, user: Any) -> None:
         "notice": str(notice.pk),
         "webhook": str(hook.pk),
         "delivery": str(delivery.pk),
+        "template": str(
+            workflow_templates.make(
+                side.board,
+                "user:ann",
+                name="Nightly",
+                source="inputs: {path: {required: true}}\nsteps: [{key: a, run: 'true'}]\n",
+            ).pk
+        ),
         "view": str(
             SavedView.objects.create(board=side.board, owner=user, name="Mine", shared=True).pk
         ),
@@ -445,13 +453,16 @@ FOR_PEOPLE = frozenset(
 FOR_OPERATORS = frozenset(
     {
         "create_board",
+        "create_template",
         "create_token",
         "create_webhook",
         "delete_card",
+        "delete_template",
         "delete_webhook",
         "bring_bundle",
         "edit_board",
         "edit_storage",
+        "edit_template",
         "edit_webhook",
         "redeliver",
         "remove_member",
@@ -600,7 +611,22 @@ def example(side: Side, name: str) -> Any:
         "pin_discovery": {"pinned": True},
         "pin_message": {"pinned": True},
         "resolve_discovery": {"resolution": "made faster"},
-        "create_card": {**card, "board": side.board.key},
+        "create_card": {
+            **card,
+            "board": side.board.key,
+            "workflow": None,
+            "template": "Nightly",
+        },
+        "create_template": {
+            "name": "Release",
+            "description": "cuts one",
+            "source": "steps: [{key: a, run: 'true'}]",
+        },
+        "edit_template": {
+            "name": "Weekly",
+            "description": "",
+            "source": "python: weekly",
+        },
         "edit_card": card,
         "move_card": {
             "column": "in_progress",

@@ -2,13 +2,17 @@
 import {announce, call, newKey} from "../api.js";
 import {gettext, ngettext} from "../words.js";
 import {ask} from "./asking.js";
+import {chosen, offer} from "../templates.js";
 import {refresh} from "./cards.js";
 import {$, cardOf, cellsOf, columnOf, key, laned, listOf, make} from "./dom.js";
 
 const MOST_LINES = 50;
 const dialog = document.getElementById("new-card");
 
-export const compose = () => dialog.showModal();
+export const compose = () => {
+  dialog.showModal();
+  offer($("form", dialog), key).catch(() => {});
+};
 
 const URGENCY = {urgent: 0, high: 1, medium: 2, low: 3, none: 4};
 const TOKEN = /(^|\s)(#[\w-]+|!(?:[0-4]|urgent|high|medium|low|none)|after:[A-Za-z][A-Za-z0-9]+-\d+)(?=\s|$)/gi;
@@ -116,9 +120,10 @@ $("form", dialog).addEventListener("submit", async event => {
     column: form.column.value, priority: Number(form.priority.value),
     goal: form.goal.value || null,
     labels: form.labels.value.split(",").map(word => word.trim()).filter(Boolean),
+    ...chosen(form),
   };
   try {
-    if (form.workflow.value.trim()) {
+    if (!body.template && form.workflow.value.trim()) {
       try { body.workflow = JSON.parse(form.workflow.value); } catch { body.workflow = form.workflow.value; }
     }
     const made = await call("POST", "/cards", body);
@@ -128,7 +133,8 @@ $("form", dialog).addEventListener("submit", async event => {
     await refresh([made.id]);
     cardOf(made.id)?.querySelector(".t").focus();
   } catch (refusal) {
-    problem.textContent = refusal.message;
+    const places = Object.entries(refusal.errors ?? {});
+    problem.textContent = places.length ? places.map(([place, said]) => `${place}: ${[said].flat().join(" ")}`).join(" ") : refusal.message;
     problem.hidden = false;
   }
 });
