@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from boards import sentences, workflows
 from boards.models import Attempt, Board, Card
-from checkpoints import differences, lines, patches, reviews, salvaging
+from checkpoints import differences, lines, patches, previews, reviews, salvaging
 from checkpoints.differences import Difference, Files
 from checkpoints.models import Checkpoint, LogChunk, Salvage, Step
 from checkpoints.reviews import Remark
@@ -218,6 +218,16 @@ class ChangedFile:
     outdated: list[Remark] = field(default_factory=list)
 
     @property
+    def picture(self) -> bool:
+        """True where its two sides are shown as pictures."""
+        return self.change.binary and previews.looks_like_a_picture(self.change.path)
+
+    @property
+    def notebook(self) -> bool:
+        """True where it can be looked at as a notebook."""
+        return previews.looks_like_a_notebook(self.change.path)
+
+    @property
     def rows(self) -> Iterator[tuple[patches.Line, list[Remark]]]:
         """The lines one below the other, each with what was remarked on it."""
         for line in self.lines:
@@ -245,6 +255,11 @@ class Comparison:
     redone: list[str]
     remarks: list[Remark]
     whole: bool
+
+    @property
+    def kept(self) -> list[previews.Kept]:
+        """The newer checkpoint's artifacts, with how each is shown."""
+        return previews.kept(self.found.new.artifacts)
 
     @property
     def unpatched(self) -> int:

@@ -18,9 +18,11 @@ from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import as_of, for_people, frame, may_write, principal
 from checkpoints import (
+    artifacts,
     briefing,
     lineage,
     merging,
+    previews,
     recovery,
     retention,
     reviews,
@@ -271,6 +273,55 @@ def storage(request: HttpRequest, key: str) -> HttpResponse:
 
 
 _activity: fragments.Shared[dict[str, Any]] = fragments.Shared()
+
+
+@require_GET
+@for_people
+def artifact_picture(request: HttpRequest, sha256: str) -> HttpResponse:
+    """An artifact that is a picture, to be looked at."""
+    found = artifacts.readable(sha256, principal(request))
+    return _picture(previews.artifact(found, previews.MAX_PICTURE_BYTES))
+
+
+@require_GET
+@for_people
+def artifact_notebook(request: HttpRequest, sha256: str) -> HttpResponse:
+    """An artifact that is a notebook, as text."""
+    found = artifacts.readable(sha256, principal(request))
+    return _notebook(request, previews.artifact(found, previews.MAX_NOTEBOOK_BYTES))
+
+
+@require_GET
+@for_people
+def picture(request: HttpRequest, key: str, number: int) -> HttpResponse:
+    """A picture as a checkpoint of the card has it, or as it was where the card began."""
+    found, path = lookup.card(principal(request), key), request.GET.get("path", "")
+    base = request.GET.get("base") == "1"
+    return _picture(previews.file(found, number, path, previews.MAX_PICTURE_BYTES, base=base))
+
+
+@require_GET
+@for_people
+def notebook(request: HttpRequest, key: str, number: int) -> HttpResponse:
+    """A notebook as a checkpoint of the card has it, as text."""
+    found, path = lookup.card(principal(request), key), request.GET.get("path", "")
+    data = previews.file(found, number, path, previews.MAX_NOTEBOOK_BYTES)
+    return _notebook(request, data)
+
+
+def _picture(data: bytes) -> HttpResponse:
+    """Return the bytes as the picture they are; where opened by itself it may do nothing."""
+    response = HttpResponse(data, content_type=previews.picture(data))
+    response["Content-Disposition"] = "inline"
+    response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cache-Control"] = "private, max-age=3600"
+    return response
+
+
+def _notebook(request: HttpRequest, data: bytes) -> HttpResponse:
+    shown = {"notebook": previews.notebook(data)}
+    return render(request, "checkpoints/_notebook.html", shown)
 
 
 @require_GET

@@ -17,6 +17,11 @@ urlpatterns = [
         name="checkpoint",
     ),
     path(
+        "cards/<str:card>/checkpoints/<int:number>/file",
+        views.FileView.as_view(),
+        name="checkpoint-file",
+    ),
+    path(
         "cards/<str:card>/checkpoints/<int:number>/diff",
         views.DifferenceView.as_view(),
         name="checkpoint-diff",

@@ -30,6 +30,7 @@ from checkpoints import (
     lines,
     loglines,
     merging,
+    previews,
     retention,
     reviews,
     salvaging,
@@ -117,6 +118,28 @@ class StorageView(Endpoint):
             return Answer(200, c.KeepingOut(rule).data)
 
         return self.answer(effect)
+
+
+class FileView(Endpoint):
+    """One file as a checkpoint has it, always as a download."""
+
+    @extend_schema(
+        operation_id="get_checkpoint_file",
+        parameters=[OpenApiParameter("path", str, required=True)],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, card: str, number: int) -> Any:
+        found = lookup.card(self.principal, card)
+        path = request.query_params.get("path", "")
+        if not 0 <= number <= c.MAX_COUNT:
+            raise NotFound(f"{found.key} has no checkpoint {number}.")
+        data = previews.file(found, number, path, previews.MAX_FILE_BYTES)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.rpartition("/")[2]) or "file"
+        response = HttpResponse(data, content_type="application/octet-stream")
+        response["Content-Disposition"] = f'attachment; filename="{name}"'
+        response["X-Content-Type-Options"] = "nosniff"
+        response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+        return response
 
 
 class DifferenceView(Endpoint):

@@ -9,6 +9,7 @@ import {walkable, walking} from "./lineage.js";
 import {coloured} from "./terminal.js";
 import {reviewing, viewed} from "./review.js";
 import {pushUndo} from "./undo.js";
+import "./unfold.js";
 import {gettext} from "./words.js";
 
 const main = document.getElementById("main");

@@ -1,5 +1,5 @@
 /* The drawing of a card's attempts, walked with the arrow keys: one stop for Tab, each thing on it
-   spoken by its label. The list beside it comes when it is opened. */
+   spoken by its label. */
 const SIDEWAYS = {ArrowLeft: -1, ArrowRight: 1}, UPWARDS = {ArrowUp: -1, ArrowDown: 1};
 let kept = "";
 
@@ -50,11 +50,5 @@ export function walking(main) {
     } else if (key === " ") here.dispatchEvent(new MouseEvent("click", {bubbles: true, cancelable: true}));
     else go(to);
   });
-  document.addEventListener("toggle", async event => {
-    const place = event.target.open && event.target.querySelector?.("[data-attempts]");
-    if (!place) return;
-    const answer = await fetch(place.dataset.attempts);
-    if (answer.ok) place.innerHTML = await answer.text();  // made and escaped by the server
-  }, true);
   walkable();
 }

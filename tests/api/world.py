@@ -224,6 +224,7 @@ class Side:
             "merge": "review",
             "remarks": "review",
             "patch": "review",
+            "file": "review",
         }
         verb = operation.path.rpartition("/")[2]
         usual = "backlog" if operation.writes else "running"
@@ -249,6 +250,7 @@ class Side:
         path = re.sub(r"\{(\w+)\}", lambda m: blanks[m.group(1)], operation.path)
         query = f"?board={self.board.key}" if operation.id == "list_events" else ""
         query = "?q=building" if operation.id == "search_log" else query
+        query = "?path=app.py" if operation.id == "get_checkpoint_file" else query
         return path.removeprefix(PREFIX) + query
 
     def _member(self) -> int:
@@ -271,6 +273,7 @@ class Side:
         path = re.sub(r"\{(\w+)\}", lambda m: blanks.get(m.group(1), str(uuid4())), operation.path)
         query = "?board=NOWHERE" if operation.id == "list_events" else ""
         query = "?q=building" if operation.id == "search_log" else query
+        query = "?path=app.py" if operation.id == "get_checkpoint_file" else query
         return path.removeprefix(PREFIX) + query
 
 
