@@ -668,8 +668,11 @@ def _face(card: Card, attempt: Attempt | None, now: datetime) -> Face:
         if _stalled(attempt, now):
             face.look = "stalled"
             left = attempt.lease_expires_at - now
-            lease = f"lease {spelled(left)}" if left > timedelta(0) else "lease lapsed"
-            face.warning = f"No heartbeat {spelled(now - attempt.last_seen_at)} · {lease}"
+            words = _("No heartbeat {span} · lease {left}")
+            if left <= timedelta(0):
+                words = _("No heartbeat {span} · lease lapsed")
+            silent = spelled(now - attempt.last_seen_at)
+            face.warning = words.format(span=silent, left=spelled(left))
     elif card.state == Card.State.BLOCKED and question is None:
         face.warning = card.blocked_reason
     if not face.warning and attempt is not None and attempt.tests_failed and not over:

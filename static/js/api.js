@@ -1,7 +1,9 @@
 /* Writes go through the REST API with the session and its CSRF token; errors are sentences. */
+import {gettext} from "./words.js";
+
 export class Refused extends Error {
   constructor(problem, status) {
-    super(problem.detail || "The server refused that; try again.");
+    super(problem.detail || gettext("The server refused that; try again."));
     Object.assign(this, {status, code: problem.code, current: problem.current, errors: problem.errors, files: problem.files});
   }
 }
@@ -25,7 +27,7 @@ export async function call(method, path, body, headers = {}) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw new Refused({detail: "The server can't be reached; nothing was changed. Try again."}, 0);
+    throw new Refused({detail: gettext("The server can't be reached; nothing was changed. Try again.")}, 0);
   }
   const told = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(told, answer.status);

@@ -9,9 +9,10 @@ import {equip, equipColumns} from "./board/drag.js";
 import {feed} from "./board/feed.js";
 import {returnFocus, rove} from "./board/keys.js";
 import {openMenu} from "./board/menu.js";
-import {explain, showQueued} from "./board/moves.js";
+import {explain, sendEdit, showQueued} from "./board/moves.js";
 import {meet, tellOpen} from "./board/presence.js";
 import {queue} from "./board/queue.js";
+import {carriedBy} from "./edit.js";
 import {gettext, ngettext} from "./words.js";
 
 board.addEventListener("click", async event => {
@@ -37,7 +38,7 @@ board.addEventListener("submit", async event => {
     await call("POST", `/cards/${card.dataset.card}/messages`, {text: text.value, answers: Number(form.dataset.answer)});
     text.value = "";
     reply.open = false;
-    announce(`${card.dataset.key} answered.`);
+    announce(gettext("{key} answered.", card.dataset));
     await refresh([card.dataset.card]);
     $(".t", card).focus({preventScroll: true});
   } catch (refusal) {
@@ -60,13 +61,14 @@ document.addEventListener("htmx:after:swap", () => {
   reheard();
   retape();
 });
-document.addEventListener("htmx:response:error", () => toast("That could not be loaded; try again."));
+document.addEventListener("htmx:response:error", () => toast(gettext("That could not be loaded; try again.")));
 
 /* ---- live ------------------------------------------------------------------------------- */
 
 const WORDS = {
-  connecting: "Connecting", live: "Live", "catching-up": "Catching up", polling: "Live, slowly",
-  offline: "Offline", "signed-out": "Signed out", gone: "No longer a member",
+  connecting: gettext("Connecting"), live: gettext("Live"), "catching-up": gettext("Catching up"),
+  polling: gettext("Live, slowly"), offline: gettext("Offline"), "signed-out": gettext("Signed out"),
+  gone: gettext("No longer a member"),
 };
 
 /* The strip above the board: since when it is not current, and how many changes wait. */
@@ -130,6 +132,7 @@ const live = connect({
 });
 Object.assign(feed, {at: () => live.cursor, hold: () => live.hold(), release: () => live.release()});
 queue.tell({changed: tellKept});
+carriedBy(sendEdit);
 tellOpen(card => live.looking(card));
 const again = make("button", {className: "btn sm", type: "button", textContent: gettext("Retry now"), hidden: true});
 again.addEventListener("click", () => live.retry());

@@ -13,14 +13,21 @@ import {gettext} from "./words.js";
 const opened = new WeakMap();
 const dirty = new WeakSet();
 
+/* How a change goes to the server. A board keeps it while that is away: see board/queue.js. */
+let carry = ({card, fields, version}) => call("PATCH", `/cards/${card}`, fields, {"If-Match": `"${version}"`});
+export const carriedBy = other => { carry = other; };
+
 /* Writes of this page follow each other: a version that only this page has left behind leads on to
-   the one it made, so that what it did before can still be taken back. */
+   the one it made, so that what it did before can still be taken back. Gives what there is by then:
+   {version}, and `queued` where it is yet to be made. */
 const own = new Map();
-async function patch(card, fields, version) {
+async function patch(card, fields, {version, queued}, what) {
+  version = queued?.answer?.version ?? version;
   for (let next; (next = own.get(`${card} ${version}`));) version = next;
-  const told = await call("PATCH", `/cards/${card}`, fields, {"If-Match": `"${version}"`});
+  const told = await carry({card, fields, version, what});
+  if (told.queued) return {version, queued: told.queued};
   own.set(`${card} ${version}`, told.version);
-  return told.version;
+  return {version: told.version};
 }
 
 const holderOf = node => node.closest("[data-card][data-version]");
@@ -56,26 +63,35 @@ function shut(form) {
   ed.querySelector("summary").focus({preventScroll: true});
 }
 
+/* Shows beside a field what it will be, until the page is renewed. */
+function waits(ed, text) {
+  if (!ed.nextElementSibling?.matches(".waits")) ed.after(Object.assign(document.createElement("div"), {className: "theirs waits"}));
+  ed.nextElementSibling.textContent = text;
+}
+
 /* Changes one field of a card; afterwards it can be taken back. `changed` renews what shows it. */
 async function save(form, text, changed) {
   const {card, key} = holderOf(form).dataset, field = form.dataset.edit, ed = form.closest("details");
   const terms = opened.get(form) ?? {version: holderOf(form).dataset.version, was: form.dataset.was};
   const {was} = terms, value = meant(form, text);
   if (JSON.stringify(value) === JSON.stringify(meant(form, was))) { shut(form); return; }
-  const put = (wanted, version) => patch(card, {[field]: wanted}, version);
+  const label = gettext("{key}: {field} changed", {key, field: fieldName(field)});
+  let by = {version: terms.version};
+  const put = async wanted => { by = await patch(card, {[field]: wanted}, by, label); };
+  const renew = () => by.queued ? undefined : changed(card);
   try {
-    let version = await put(value, terms.version);
+    await put(value);
     problem(form, "");
     dirty.delete(form);
     shut(form);
-    const label = gettext("{key}: {field} changed", {key, field: (ed.previousElementSibling ?? ed).textContent.trim().slice(0, 40) && fieldName(field)});
-    announce(label);
+    announce(by.queued ? gettext("{key}: {field} will be changed when the server is back.", {key, field: fieldName(field)}) : label);
+    if (by.queued) waits(ed, text);
     pushUndo({
       label,
-      undo: async () => { version = await put(meant(form, was), version); await changed(card); },
-      redo: async () => { version = await put(value, version); await changed(card); },
+      undo: async () => { await put(meant(form, was)); await renew(); },
+      redo: async () => { await put(value); await renew(); },
     });
-    await changed(card);
+    await renew();
   } catch (refusal) {
     const {current} = refusal;
     if (refusal.status === 412 && current) {
@@ -98,7 +114,7 @@ const NAMES = {
   depends_on: () => gettext("dependencies"), due_at: () => gettext("due date"),
   review_required: () => gettext("review"), max_attempts: () => gettext("number of tries"),
 };
-const fieldName = field => NAMES[field]?.() ?? field;
+export const fieldName = field => NAMES[field]?.() ?? field;
 
 /* The cards of the board that a word finds, to be waited for. */
 let asking = 0;
@@ -124,20 +140,23 @@ async function tick(box, changed) {
   if (marked === undefined || marked === lines[n]) return changed(holder.dataset.card);
   lines[n] = marked;
   const before = source.dataset.was, after = lines.join("\n");
-  const put = (text, version) => patch(holder.dataset.card, {description: text}, version);
+  const label = on ? gettext("{key}: ticked", holder.dataset) : gettext("{key}: no longer ticked", holder.dataset);
+  let by = {version: holder.dataset.version};
+  const put = async text => { by = await patch(holder.dataset.card, {description: text}, by, label); };
+  const renew = () => by.queued ? undefined : changed(holder.dataset.card);
   try {
-    let version = await put(after, holder.dataset.version);
-    const label = on ? gettext("{key}: ticked", holder.dataset) : gettext("{key}: no longer ticked", holder.dataset);
+    await put(after);
+    if (by.queued) source.dataset.was = after;
     pushUndo({
       label,
-      undo: async () => { version = await put(before, version); await changed(holder.dataset.card); },
-      redo: async () => { version = await put(after, version); await changed(holder.dataset.card); },
+      undo: async () => { await put(before); await renew(); },
+      redo: async () => { await put(after); await renew(); },
     });
   } catch (refusal) {
     box.checked = !on;
     announce(refusal.status === 412 ? gettext("Somebody changed this card meanwhile; look again, then tick it.") : refusal.message, true);
   }
-  await changed(holder.dataset.card);
+  await renew();
 }
 
 /* Makes the forms in `root` work; `changed(card)` renews what is shown. Call `ready` afterwards. */

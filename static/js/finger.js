@@ -1,15 +1,16 @@
 /* Drag and drop with a finger. Browsers' own drag and drop knows no touch on half of the phones,
    and where it does the scroll under the finger fights with it. So here a card is lifted by
-   holding it, is followed by touch events, and lands where the finger leaves the glass. A pen
-   sends touch events too where it has no mouse of its own. */
+   holding it, is followed by touch events, and lands where the finger leaves the glass; held and
+   let go where it was, it shows its menu. A pen sends touch events too where it has no mouse. */
 const HOLD_MS = 320, SLACK = 9, EDGE = 44, PAGE_MS = 550;
 const IDLE = "textarea, input, button, select, form, summary";
 
 /* The callbacks: `lift(card)`; `over(place)` and `drop(card, place)` with {column, card, edge} or
-   null; `end(card)` after either. `tabs` maps ids of columns to what stands for them elsewhere;
-   `inLane(lane, card)` gives the place in a lane that is folded up. */
-export function fingers(board, tabs, {lift, over, drop, end}, inLane) {
-  let held = null;  // {card, id, x, y, timer, ghost, place, loop, since, side}
+   null; `end(card)` after either; `rest(card)` for one that was only held. `tabs` maps ids of
+   columns to what stands for them elsewhere; `inLane(lane, card)` gives the place in a lane that is
+   folded up. */
+export function fingers(board, tabs, {lift, over, drop, end, rest}, inLane) {
+  let held = null;  // {card, id, x, y, timer, ghost, place, loop, since, side, moved}
 
   const touchOf = event => [...event.changedTouches].find(touch => touch.identifier === held?.id);
 
@@ -69,15 +70,16 @@ export function fingers(board, tabs, {lift, over, drop, end}, inLane) {
   }
 
   function finish(dropped) {
-    const {card, ghost, place, timer, loop} = held;
+    const {card, ghost, place, timer, loop, moved} = held;
     clearTimeout(timer);
     cancelAnimationFrame(loop);
     held = null;
     if (!ghost) return;
     ghost.remove();
     board.classList.remove("carrying");
-    if (dropped && place) drop(card, place);
+    if (dropped && moved && place) drop(card, place);
     end(card);
+    if (dropped && !moved) rest(card);
   }
 
   board.addEventListener("touchstart", event => {
@@ -85,16 +87,17 @@ export function fingers(board, tabs, {lift, over, drop, end}, inLane) {
     const card = event.target.closest(".card");
     if (!card || event.touches.length > 1 || event.target.closest(IDLE)) return;
     const {identifier: id, clientX: x, clientY: y} = event.changedTouches[0];
-    held = {card, id, x, y, side: 0, since: 0, timer: setTimeout(begin, HOLD_MS)};
+    held = {card, id, x, y, from: {x, y}, moved: false, side: 0, since: 0, timer: setTimeout(begin, HOLD_MS)};
   }, {passive: true});
 
   board.addEventListener("touchmove", event => {
     const touch = held && touchOf(event);
     if (!touch) return;
+    const far = Math.hypot(touch.clientX - held.from.x, touch.clientY - held.from.y) > SLACK;
     if (held.ghost) {
       event.preventDefault();  // it is the card that moves, not the page
-      Object.assign(held, {x: touch.clientX, y: touch.clientY});
-    } else if (Math.hypot(touch.clientX - held.x, touch.clientY - held.y) > SLACK) {
+      Object.assign(held, {x: touch.clientX, y: touch.clientY, moved: held.moved || far});
+    } else if (far) {
       finish(false);
     }
   }, {passive: false});

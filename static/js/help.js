@@ -14,7 +14,7 @@ const SECTIONS = [
     [gettext("Open card"), "↵"], [gettext("Peek at card"), "Space"], [gettext("Move to…"), "M"], [gettext("Move card"), "Alt", "←↑↓→"],
     [gettext("New card"), "C"], [gettext("Priority"), "P"], [gettext("Labels"), "⇧", "L"], [gettext("Archive"), "E"],
     [gettext("Select card"), "X"], [gettext("Select up to here"), "⇧", "X"], [gettext("Select all of the column"), "Ctrl", "A"],
-    [gettext("Find"), "/"], [gettext("Filter"), "F"], [gettext("Undo"), "Z"], [gettext("Redo"), "⇧", "Z"],
+    [gettext("Find"), "/"], [gettext("Filter"), "F"], [gettext("Filter by worker"), "A"], [gettext("Undo"), "Z"], [gettext("Redo"), "⇧", "Z"],
   ]},
   {name: gettext("Drawer and card"), here: () => !!document.querySelector("#main[data-card], #drawer:not([hidden])"), keys: [
     [gettext("Next, previous card"), "J", "K"], [gettext("Open the whole page"), "↵"], [gettext("Move to…"), "M"], [gettext("Close the drawer"), "Esc"],

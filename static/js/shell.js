@@ -88,7 +88,7 @@ function compact(on) {
 }
 function single(on) {
   localStorage.setItem("single-keys", on ? "on" : "off");
-  for (const box of $$("[data-single-keys], #single-keys")) box.checked = on;
+  for (const box of $$("[data-single-keys]")) box.checked = on;
 }
 const person = $("#person");
 if (person) {
@@ -100,7 +100,7 @@ document.addEventListener("change", event => {
   const box = event.target;
   if (box.name === "theme" && person.contains(box)) choose(box.value);
   if (box.matches("[data-density]")) compact(box.checked);
-  if (box.matches("[data-single-keys], #single-keys")) single(box.checked);
+  if (box.matches("[data-single-keys]")) single(box.checked);
 });
 $("[data-signout]")?.addEventListener("submit", () => {
   for (const name of Object.keys(localStorage)) if (name.startsWith("recent:")) localStorage.removeItem(name);

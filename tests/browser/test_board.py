@@ -385,6 +385,49 @@ class Finger:
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
+async def test_a_finger_that_rests_on_a_card_opens_its_menu(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    key = new_card(site, board, "Card 0")["key"]
+    page = await open_page(f"/boards/{board}", **PHONE)
+    await live(page)
+    finger, menu = Finger(page), page.locator("#move-menu")
+    await finger.hold(page.locator(f'[data-key="{key}"]'))
+    await finger.let_go()
+    await expect(menu).to_be_visible()
+    await menu.get_by_role("menuitem", name="Mute").tap()
+    await expect(page.locator("#toasts")).to_contain_text(f"{key} is muted")
+    assert key in await (await page.request.get("/inbox/settings")).text()
+    await finger.hold(page.locator(f'[data-key="{key}"]'))
+    await finger.let_go()
+    await menu.get_by_role("menuitem", name="Review").tap()
+    await expect(page.locator("#toasts")).to_contain_text(f"{key} moved to Review")
+
+
+async def test_a_finger_carries_a_card_into_another_lane(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    one, two = (
+        site.call("POST", "/api/v1/goals", {"board": board, "title": f"Goal {n}"}).body["id"]
+        for n in range(2)
+    )
+    key = new_card(site, board, "Card 0", goal=one)["key"]
+    new_card(site, board, "Card 1", goal=two)
+    page = await open_page(
+        f"/boards/{board}?lanes=goal", viewport={"width": 1024, "height": 768}, has_touch=True
+    )
+    await live(page)
+    finger = Finger(page)
+    target = page.locator(f'.col[data-lane="{two}"][data-name="In progress"]')
+    await finger.hold(page.locator(f'[data-key="{key}"]'))
+    box = await target.bounding_box()
+    await finger.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    await expect(target).to_have_class(re.compile("over"))
+    await finger.let_go()
+    await expect(target.locator(".card")).to_have_count(1)
+    await expect(page.locator(".card.pending")).to_have_count(0)
+    told = site.call("GET", f"/api/v1/cards/{key}").body
+    assert (told["goal"], told["state"]) == (two, "waiting")
+
+
 async def test_a_finger_ranks_a_card_and_carries_it_to_another_column(
     site: Site, open_page: Open
 ) -> None:

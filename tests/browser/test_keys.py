@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import Page, expect
 
@@ -47,6 +49,22 @@ async def test_a_small_screen_opens_the_page_of_a_card(site: Site, open_page: Op
     )
     await page.get_by_role("link", name="Card 0").tap()
     await page.wait_for_url(f"**/cards/{key}")
+
+
+async def test_a_filters_by_worker(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    token = site.new_token(board)["token"]
+    new_card(site, board, "Runs", column="In progress")
+    new_card(site, board, "Waits")
+    site.call("POST", "/api/v1/claims", {"worker": "ada"}, token=token)
+    page = await opened(open_page, f"/boards/{board}")
+    await page.keyboard.press("a")
+    await expect(page.locator("#f-worker")).to_be_focused()
+    await page.keyboard.type("ada")
+    await expect(page.locator(".card")).to_have_count(1)
+    await expect(page).to_have_url(re.compile("worker=ada"))
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#filter")).to_be_hidden()
 
 
 async def test_single_keys_can_be_turned_off(site: Site, open_page: Open) -> None:

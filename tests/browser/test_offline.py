@@ -159,3 +159,57 @@ async def test_500_moves_of_others_are_all_there_afterwards(site: Site, open_pag
             break
         await page.wait_for_timeout(250)
     assert await shown(page) == stored(site, board)
+
+
+async def retitle(page: Page, title: str) -> None:
+    await page.locator("#ed-title summary").click()
+    await page.locator("#ed-title input").fill(title)
+    await page.keyboard.press("Enter")
+
+
+async def test_edits_wait_too_and_follow_each_other(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    key = new_card(site, board, "Card 0")["key"]
+    page = await opened(open_page, board)
+    await page.get_by_role("link", name="Card 0").focus()
+    await page.keyboard.press("Space")
+    await expect(page.locator("#ed-title")).to_be_visible()
+    await go_offline(page)
+    await retitle(page, "Once")
+    await expect(page.locator("#announce")).to_contain_text("when the server is back")
+    await expect(page.locator(".card.pending .t")).to_have_text("Once")
+    await expect(page.locator(".waits")).to_have_text("Once")
+    await retitle(page, "Twice")
+    await page.get_by_role("link", name="Twice").focus()
+    await page.keyboard.press("p")
+    await page.keyboard.press("1")
+    await expect(page.locator("#offline")).to_contain_text("3 changes will be sent")
+    await page.context.set_offline(False)
+    await expect(page.locator(".card.pending")).to_have_count(0)
+    await expect(page.locator("#ed-title summary")).to_contain_text("Twice")
+    await expect(page.locator(".waits")).to_have_count(0)
+    told = site.call("GET", f"/api/v1/cards/{key}").body
+    assert (told["title"], told["priority"]) == ("Twice", 0)
+
+
+async def test_an_edit_that_no_longer_fits_is_shown_beside_what_it_met(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    key = new_card(site, board, "Card 0")["key"]
+    page = await opened(open_page, board)
+    await page.get_by_role("link", name="Card 0").focus()
+    await page.keyboard.press("Space")
+    await expect(page.locator("#ed-title")).to_be_visible()
+    await go_offline(page)
+    await retitle(page, "Mine")
+    await expect(page.locator(".card.pending")).to_have_count(1)
+    site.call("PATCH", f"/api/v1/cards/{key}", {"title": "Theirs"})
+    await page.context.set_offline(False)
+    toast = page.locator(".toast", has_text="Mine")
+    await expect(toast).to_contain_text("Theirs")
+    await expect(page.get_by_role("link", name="Theirs")).to_be_visible()
+    assert site.call("GET", f"/api/v1/cards/{key}").body["title"] == "Theirs"
+    await toast.get_by_role("button", name="Save mine").click()
+    await expect(page.get_by_role("link", name="Mine")).to_be_visible()
+    assert site.call("GET", f"/api/v1/cards/{key}").body["title"] == "Mine"

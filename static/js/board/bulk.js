@@ -5,25 +5,40 @@ import {gettext, ngettext} from "../words.js";
 import {refresh} from "./cards.js";
 import {$, $$, cardOf} from "./dom.js";
 import {move, moveAll, tellAt} from "./moves.js";
+import {send} from "./queue.js";
 import {popup} from "./popup.js";
 import {clear, selected} from "./select.js";
 
 const MOST = 200;
 const bar = document.getElementById("bulk");
-const fresh = () => ({"Idempotency-Key": crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`});
 
-/* Returns the outcomes of the cards that were changed; the others say at the card why not. */
+/* Returns the outcomes of the cards that were changed; the others say at the card why not. While
+   the server is away it is kept for it. */
 async function change(ids, action, fields = {}) {
   const done = [];
-  let refused = 0;
+  let refused = 0, kept = 0;
   for (let n = 0; n < ids.length; n += MOST) {
-    const {results} = await call("POST", "/cards/bulk", {cards: ids.slice(n, n + MOST), action, ...fields}, fresh());
-    for (const result of results) {
+    const some = ids.slice(n, n + MOST), versions = Object.fromEntries(some.map(id => [id, null]));
+    const what = ngettext("{n} card changed", "{n} cards changed", some.length);
+    const told = await send({path: "/cards/bulk", body: {cards: some, action, ...fields}, versions, what});
+    if (told.queued) {
+      kept += some.length;
+      some.forEach(id => cardOf(id)?.classList.add("pending"));
+      continue;
+    }
+    for (const result of told.results) {
       if (result.ok) { done.push(result); continue; }
       refused++;
       const card = cardOf(result.card);
       if (card) tellAt(card, result.detail);
     }
+  }
+  if (kept) {
+    const text = ngettext("{n} card will be changed when the server is back.", "{n} cards will be changed when the server is back.", kept);
+    announce(text);
+    toast(text);
+    clear();
+    return done;
   }
   if (refused) announce(ngettext("{n} card was refused; it says why.", "{n} cards were refused; they say why.", refused), true);
   await refresh(ids).catch(() => {});

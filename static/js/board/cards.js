@@ -1,6 +1,7 @@
 /* Cards as the server has them: where each stands, counts, and what running ones do. */
 import {announce} from "../api.js";
 import {tell} from "../times.js";
+import {gettext, ngettext} from "../words.js";
 import {$, $$, board, cardOf, cardsIn, columnOf, endOf, key, listOf, put, query} from "./dom.js";
 import {equip} from "./drag.js";
 import {asOf} from "./feed.js";
@@ -85,7 +86,7 @@ export function part(column) {
   const cards = cardsIn(column), line = $("[data-part]", column);
   const first = cards.find(card => card.dataset.group === "1");
   if (!first || first === cards[0]) { line?.remove(); return; }
-  const here = line ?? Object.assign(document.createElement("li"), {className: "part", textContent: "Waiting"});
+  const here = line ?? Object.assign(document.createElement("li"), {className: "part", textContent: gettext("Waiting")});
   here.dataset.part = "";
   if (here.nextElementSibling !== first) first.before(here);
 }
@@ -110,7 +111,7 @@ function setCounts({counts, lane_counts: lanes, attention, done, total}) {
     const {column: id, lane} = column.dataset, count = (lane ? lanes?.[lane]?.[id] : counts[id]) ?? 0;
     const row = $(".more-row", column), left = trim(column, count - cardsIn(column).length);
     row.hidden = left <= 0;
-    $("button", row).textContent = `${left} more`;
+    $("button", row).textContent = gettext("{n} more", {n: left});
     if (left > 0 && cardsIn(column).length < PAGE) fill(column);
     part(column);
   }
@@ -139,7 +140,7 @@ function call_for(count) {
   if (more && !calling) {
     calling = setTimeout(() => {
       calling = 0;
-      announce(`${needed} ${needed === 1 ? "card needs" : "cards need"} you.`);
+      announce(ngettext("{n} card needs you.", "{n} cards need you.", needed));
     }, 5000);
   }
 }

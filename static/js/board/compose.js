@@ -129,7 +129,7 @@ $("form", dialog).addEventListener("submit", async event => {
     const made = await call("POST", "/cards", body);
     dialog.close();
     form.reset();
-    announce(`${made.key} added.`);
+    announce(gettext("{key} added.", made));
     await refresh([made.id]);
     cardOf(made.id)?.querySelector(".t").focus();
   } catch (refusal) {

@@ -7,6 +7,7 @@ import {
 import {$, $$, board, cardOf, cell, columnOf, laned, listOf, mayWrite, tabs} from "./dom.js";
 import {fold} from "./columns.js";
 import {feed} from "./feed.js";
+import {openMenu} from "./menu.js";
 import {move, moveAll} from "./moves.js";
 import {selected} from "./select.js";
 
@@ -90,6 +91,7 @@ const drags = {
     $$(".card.ghost").forEach(one => one.classList.remove("ghost"));
     feed.release();
   },
+  rest: card => openMenu(card, $(".kb", card)),
 };
 
 /* A lane that is folded up takes a card into the column where it is. */

@@ -6,6 +6,7 @@ import {openMenu} from "./menu.js";
 import {popupIsOpen} from "./popup.js";
 import {clear, extend, pick, pickAll, selected} from "./select.js";
 import {step} from "./moves.js";
+import {singleKeys} from "../commands.js";
 import {redoLast, undoLast} from "../undo.js";
 
 /* One tab stop per column: the card that was focused last in it, else its first. */
@@ -31,10 +32,6 @@ board.addEventListener("focusin", event => {
   rove();
 });
 
-const single = document.getElementById("single-keys");
-single.checked = localStorage.getItem("single-keys") !== "off";
-single.addEventListener("change", () => localStorage.setItem("single-keys", single.checked ? "on" : "off"));
-
 /* The card beside the board, where there is room; true if somebody shows it there. */
 const drawer = document.getElementById("drawer");
 function peek(card) {
@@ -49,6 +46,14 @@ board.addEventListener("click", event => {
   const title = event.target.closest(".card .t");
   if (title && peek(title.closest(".card"))) event.preventDefault();
 });
+
+/* The filter, at the worker to show the cards of. */
+function byWorker() {
+  $("[data-filter-open]")?.click();
+  const field = $("#filter [name=worker]");
+  field?.focus();
+  field?.select();
+}
 
 addEventListener("keydown", event => {
   const card = document.activeElement?.closest?.(".card");
@@ -81,12 +86,11 @@ addEventListener("keydown", event => {
     const cards = card ? cellsOf(column.dataset.column).flatMap(cardsIn) : [];
     return card ? cards[cards.indexOf(card) + by] : $(".card", board);
   };
-  if (!single.checked && event.key !== "?") return;
+  if (!singleKeys()) return;
   const cards = () => selected().length ? selected() : card ? [card] : [];
   const keys = {
     j: () => go(within(1)), k: () => go(within(-1)), l: () => go(card ? sideways(1) : $(".card")), h: () => go(card && sideways(-1)),
-    " ": () => peek(card), "/": () => $("#q")?.focus(), f: () => $("[data-filter-open]")?.click(),
-    "?": () => document.getElementById("keys")?.showModal(),
+    " ": () => peek(card), "/": () => $("#q")?.focus(), f: () => $("[data-filter-open]")?.click(), a: byWorker,
   };
   const changes = {
     m: () => selected().length ? openFor("move", selected(), $("#bulk [data-bulk=move]")) : card && openMenu(card, $(".kb", card)),

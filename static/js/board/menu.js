@@ -1,5 +1,5 @@
 /* What a card's menu does. */
-import {announce, call} from "../api.js";
+import {announce, call, toast} from "../api.js";
 import {$, $$, cardsIn, columnOf} from "./dom.js";
 import {archive} from "./bulk.js";
 import {explain, move} from "./moves.js";
@@ -35,6 +35,8 @@ async function chosen(item) {
     if (cards.length) move(card, columnOf(card), top ? {before: cards[0]} : {after: cards.at(-1)});
   } else if (item.dataset.archive !== undefined) {
     await archive([card]);
+  } else if (item.dataset.watch) {
+    await watch(card, item.dataset.watch === "true");
   } else {
     try {
       await call("POST", `/cards/${card.dataset.card}/${item.dataset.steer}`, {});
@@ -42,5 +44,18 @@ async function chosen(item) {
     } catch (refusal) {
       await explain(card, columnOf(card), refusal, {});
     }
+  }
+}
+
+/* The person's own word on what they are told of one card, before their rules. */
+async function watch({dataset: {card, key}}, watching) {
+  const say = value => call("POST", `/cards/${card}/watch`, {watching: value});
+  try {
+    await say(watching);
+    const text = watching ? gettext("You are told of everything about {key}.", {key}) : gettext("{key} is muted: you are told nothing of it.", {key});
+    announce(text);
+    toast(text, {label: gettext("Undo"), action: () => say(null).catch(refusal => toast(refusal.message))});
+  } catch (refusal) {
+    toast(refusal.message);
   }
 }

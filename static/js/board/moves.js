@@ -1,5 +1,6 @@
 /* Moving cards: shown at once, put back with the reason if the server refuses, undone with Z. */
 import {announce, call, toast} from "../api.js";
+import {fieldName} from "../edit.js";
 import {spelled} from "../times.js";
 import {after as settled, pushUndo, restored, standing} from "../undo.js";
 import {gettext, ngettext} from "../words.js";
@@ -8,6 +9,8 @@ import {$, $$, beside, board, cardOf, cardsIn, cell, columnOf, endOf, key, listO
 import {ask} from "./asking.js";
 import {feed} from "./feed.js";
 import {queue, queued, send} from "./queue.js";
+
+const LONG = 60;
 
 /* Where a card stands, so that it can be brought back: its column and its neighbours. */
 export function placeOf(card, without = new Set([card])) {
@@ -314,23 +317,61 @@ export function step(card, arrow) {
 
 /* What was kept for the server has its answer. */
 queue.tell({
-  sent(change) {
-    const ids = Object.keys(change.versions).filter(id => !queued(id));
-    ids.forEach(id => cardOf(id)?.classList.remove("pending"));
-    refresh(ids).catch(() => {});
+  async sent(change, answer) {
+    const ids = settle(change);
+    await refresh(ids).catch(() => {});
+    for (const {card, ok, detail} of answer.results ?? []) if (!ok && cardOf(card)) tellAt(cardOf(card), detail);
+    if (!change.place) changed(ids);
   },
   async refused(change, refusal, ids) {
-    ids.filter(id => !queued(id)).forEach(id => cardOf(id)?.classList.remove("pending"));
+    settle(change);
     await refresh(ids).catch(() => {});
-    for (const id of ids) if (cardOf(id)) await explain(cardOf(id), cell(change.place.column, change.place.lane) ?? columnOf(cardOf(id)), refusal, {});
+    if (change.method === "PATCH") { tellBoth(change, refusal, ids[0]); changed(ids); return; }
+    for (const id of ids) if (cardOf(id)) await explain(cardOf(id), cell(change.place?.column, change.place?.lane) ?? columnOf(cardOf(id)), refusal, {}, !!change.place);
     if (!ids.some(cardOf)) toast(gettext("Not done: {what}. {why}", {what: change.what, why: refusal.message}));
   },
 });
 
+/* Gives the cards of a change for which nothing waits any longer. */
+function settle(change) {
+  const ids = Object.keys(change.versions).filter(id => !queued(id));
+  ids.forEach(id => cardOf(id)?.classList.remove("pending"));
+  return ids;
+}
+
+const changed = ids => document.dispatchEvent(new CustomEvent("holdfast:changed", {detail: {ids}}));
+
+/* An edit that no longer fits what somebody else made meanwhile: theirs, and what was to be. */
+function tellBoth(change, refusal, id) {
+  const [[field, mine]] = Object.entries(change.body), card = cardOf(id), spell = value => typeof value === "string" ? value : JSON.stringify(value);
+  const key = card?.dataset.key ?? refusal.current?.key ?? "";
+  if (!refusal.current) { toast(gettext("Not done: {what}. {why}", {what: change.what, why: refusal.message}), {seconds: LONG}); return; }
+  const words = gettext("{key}: somebody changed it meanwhile. The {field} is “{theirs}”, yours was “{mine}”.", {key, field: fieldName(field), theirs: spell(refusal.current[field]), mine: spell(mine)});
+  announce(words, true);
+  const again = () => sendEdit({card: id, fields: change.body, version: refusal.current.version, what: change.what})
+    .then(told => { if (!told.queued) { changed([id]); return refresh([id]); } })
+    .catch(error => toast(error.message));
+  toast(words, {label: gettext("Save mine"), action: again, seconds: LONG});
+}
+
+/* Changes fields of a card, now or when the server is back; the board shows it at once. */
+export async function sendEdit({card: id, fields, version, what}) {
+  const told = await send({method: "PATCH", path: `/cards/${id}`, body: fields, versions: {[id]: Number(version)}, what});
+  if (told.queued) showEdit(id, fields);
+  return told;
+}
+
+function showEdit(id, {title}) {
+  const card = cardOf(id);
+  card?.classList.add("pending");
+  if (card && title) $(".t", card).textContent = title;
+}
+
 /* Cards whose moves still wait, as they will stand: after a reload. */
 export function showQueued() {
-  for (const {versions, place} of queue.changes) {
+  for (const {versions, place, method, body} of queue.changes) {
     for (const card of Object.keys(versions).map(cardOf).filter(Boolean)) {
+      if (method === "PATCH") showEdit(card.dataset.card, body);
       const column = place && cell(place.column, place.lane ?? columnOf(card).dataset.lane);
       const next = place?.next && cardOf(place.next);
       if (column) show(card, column, next && columnOf(next) === column ? next : endOf(column));

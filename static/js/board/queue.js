@@ -2,9 +2,10 @@
  * the page too, and sent in order when it is back: each under the key of its first try, so that
  * one whose answer was lost is not done twice, and with the version that the person saw.
  *
- *   const told = await send({versions: {[card]: version}, path, body, what})
+ *   const told = await send({versions: {[card]: version}, method, path, body, what})
  *
- * gives the answer, or {queued: change} for one that is kept. ``what`` says it in words.
+ * gives the answer, or {queued: change} for one that is kept. ``what`` says it in words. Without a
+ * version it is done to whatever the card is by then.
  */
 import {Refused, call, newKey, unreachable} from "../api.js";
 import {gettext} from "../words.js";
@@ -36,14 +37,22 @@ export const queue = {
   set away(value) { away = value; if (!away) flush(); },
 };
 
-function carry({id, path, body, versions}) {
+async function carry({id, method, path, body, versions}) {
   const headers = {"Idempotency-Key": id}, [version] = Object.values(versions);
   if (version) headers["If-Match"] = `"${version}"`;
-  return call("POST", path, body, headers);
+  try {
+    return await call(method, path, body, headers);
+  } catch (refusal) {
+    // An edit whose answer was lost is found made.
+    if (method === "PATCH" && refusal.status === 412 && isMade(body, refusal.current)) return refusal.current;
+    throw refusal;
+  }
 }
 
-export async function send({versions = {}, path, body, what, place}) {
-  const change = {id: newKey(), versions, path, body, what, place, at: Date.now()};
+const isMade = (fields, card) => !!card && Object.entries(fields).every(([name, value]) => JSON.stringify(card[name]) === JSON.stringify(value));
+
+export async function send({versions = {}, method = "POST", path, body, what, place}) {
+  const change = {id: newKey(), versions, method, path, body, what, place, at: Date.now()};
   if (!waiting.length && !away) {
     try {
       return await carry(change);
@@ -59,8 +68,9 @@ export async function send({versions = {}, path, body, what, place}) {
 }
 
 /* What waits behind a change builds on it: it goes on from its version, or not at all. */
-function handOn(change, version) {
+function handOn(change, answer) {
   for (const card of Object.keys(change.versions)) {
+    const version = answer?.version ?? answer?.results?.find(result => result.card === card)?.version;
     for (const other of waiting) {
       if (!(card in other.versions)) continue;
       if (version) other.versions[card] = version;
@@ -86,7 +96,7 @@ export async function flush() {
       if (unreachable(refusal)) { setTimeout(flush, RETRY); break; }
       waiting.shift();
       change.answer = answer;
-      handOn(change, answer?.version);
+      handOn(change, answer);
       keep();
       if (refusal) told.refused(change, refusal, Object.keys(change.versions));
       else told.sent(change, answer);
