@@ -39,7 +39,12 @@ export function equip(card) {
   );
 }
 
+/* The place that is marked as the one where a card would land. */
+const PARTS = ["column", "card", "edge", "lane"];
+let marked = null;
+
 function clearEdges() {
+  marked = null;
   $$(".edge-top, .edge-bottom").forEach(card => card.classList.remove("edge-top", "edge-bottom"));
   $$(".over").forEach(target => target.classList.remove("over"));
 }
@@ -71,7 +76,10 @@ const drags = {
     feed.hold();
   },
   over(place) {
+    // Told with every move of the hand: only another place is drawn anew.
+    if (PARTS.every(part => place?.[part] === marked?.[part])) return;
     clearEdges();
+    marked = place;
     place?.card?.classList.add(`edge-${place.edge}`);
     place?.column.classList.add("over");
     place?.lane?.classList.add("over");
