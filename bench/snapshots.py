@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 PACKAGE = "ansible==9.13.0"
 FILES = 10_000
-ROUNDS = 11
+ROUNDS = 7
 EDITED = 20
 MANY = 5_000
 DURABLE = ("-c", "core.fsync=all,-index")
@@ -147,7 +147,7 @@ def measure(place: Path, tree: Path) -> None:
 
     # First: a folder that git has never seen.
     ours, plain, durable = [], [], []
-    for n in range(3):
+    for n in range(2):
         store = SnapshotStore(place / f"first-{n}" / "board.git")
         workspace = Workspace.prepare(
             place / f"first-{n}" / "work", store, card_key="B-1", attempt_number=1
@@ -222,7 +222,7 @@ def measure(place: Path, tree: Path) -> None:
     last = workspace.snapshot("many").commit
     commit(folders["commit"])
     diff_ours, diff_git = [], []
-    for _ in range(5):
+    for _ in range(3):
 
         def look() -> None:
             changed = store.changes(commits[-1], last)

@@ -22,6 +22,7 @@ ALL_PATCHES_CHARS = 1_000_000
 NAMED_FILES = 5_000
 STATE_CHANGES = 1_000
 MEMORIES = 200
+COMPARED_FOR_FLAKES = 500
 MAX_DEPTH = 64
 
 
@@ -59,6 +60,7 @@ class Difference(Files):
     state_cut: bool = False
     newly_failing: list[str] = field(default_factory=list)
     newly_passing: list[str] = field(default_factory=list)
+    flaky: list[str] = field(default_factory=list)  # of these, with the same files both ways
     decisions: list[Decision] = field(default_factory=list)
     discoveries: list[Discovery] = field(default_factory=list)
 
@@ -88,6 +90,8 @@ def between(card: Card, old: Checkpoint | None, new: Checkpoint) -> Difference:
     failing = [set(_failing(point)) for point in (old, new)]
     found.newly_failing = sorted(failing[1] - failing[0])
     found.newly_passing = sorted(failing[0] - failing[1]) if new.tests else []
+    changed = {*found.newly_failing, *found.newly_passing}
+    found.flaky = sorted(changed & _flaky(card)) if changed else []
     since, until = sorted([old.at, new.at]) if old else (None, new.at)
     window = Q(card_id=card.pk, at__lte=until)
     if since is not None:
@@ -95,6 +99,22 @@ def between(card: Card, old: Checkpoint | None, new: Checkpoint) -> Difference:
     found.decisions = list(Decision.objects.filter(window).order_by("at")[:MEMORIES])
     found.discoveries = list(Discovery.objects.filter(window).order_by("at")[:MEMORIES])
     return found
+
+
+def _flaky(card: Card) -> set[str]:
+    """Return the tests that failed at one checkpoint and not at another one with the same files."""
+    rows = Checkpoint.objects.filter(card=card, tests__isnull=False, workspace__isnull=False)
+    outcomes: dict[str, list[set[str]]] = {}
+    newest = rows.order_by("-number").values_list("workspace", "tests")[:COMPARED_FOR_FLAKES]
+    for workspace, tests in newest:
+        if tree := (workspace or {}).get("tree"):
+            outcomes.setdefault(tree, []).append(set((tests or {}).get("failing") or ()))
+    return {
+        name
+        for same in outcomes.values()
+        for name in set().union(*same)
+        if not all(name in failing for failing in same)
+    }
 
 
 def _failing(point: Checkpoint | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Test results from a JUnit XML report, as a checkpoint keeps them.
+"""Test results from a report, as a checkpoint keeps them: JUnit XML, or lines (``testlines``).
 
 The report was written by somebody's command, so it is hostile until read: entities and
 document types are refused, size and nesting are bounded, and whatever is wrong with it comes
@@ -7,6 +7,7 @@ back as a reason, never as an exception that would end the attempt.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -15,6 +16,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
+from workers import testlines
 from workers.inside import NotInside, open_inside
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -39,7 +41,12 @@ def read(workspace: Path, relative: str) -> Report:
     """Return what the report at ``relative`` says; nothing in it makes this raise."""
     try:
         with open_inside(workspace, relative) as file:
-            return _parse(_Capped(file, MAX_BYTES), relative)
+            beginning = file.read(4096)
+            file.seek(0)
+            capped = _Capped(file, MAX_BYTES)
+            if _may_be_xml(beginning):
+                return _parse(capped, relative)
+            return _of_lines(capped, relative)
     except FileNotFoundError:
         return _nothing(f"The step wrote no report at {relative}.")
     except NotInside as error:
@@ -53,6 +60,41 @@ def read(workspace: Path, relative: str) -> Report:
         return _nothing(f"{relative} is not JUnit XML: {str(error)[:200]}.")
     except OSError as error:
         return _nothing(f"{relative} can't be read: {error.strerror}.")
+
+
+def _may_be_xml(beginning: bytes) -> bool:
+    text = beginning.lstrip(b"\xef\xbb\xbf \t\r\n")
+    # UTF-16 begins with a mark of its own; an empty report is told of as XML, as ever.
+    return text[:1] in (b"<", b"") or beginning[:2] in (b"\xff\xfe", b"\xfe\xff")
+
+
+def _of_lines(file: _Capped, relative: str) -> Report:
+    results = testlines.read(_lines(file))
+    if results is None:
+        return _nothing(
+            f"{relative} is no test report: neither JUnit XML, `go test -json`, TAP nor"
+            " `pytest -rA`."
+        )
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    failing: list[str] = []
+    for name, how in results:
+        counts[how] += 1
+        if how == "failed" and len(failing) < MAX_FAILING:
+            failing.append(name.replace("\x00", "")[:MAX_NAME_CHARS])
+    return Report(tests={**counts, "failing": failing}, reason=None)
+
+
+def _lines(file: _Capped) -> Iterator[str]:
+    """Yield the lines; one that is far too long comes in pieces."""
+    rest = b""
+    while data := file.read():
+        *whole, rest = (rest + data).split(b"\n")
+        yield from (line.decode("utf-8", "replace") for line in whole)
+        if len(rest) > testlines.MAX_LINE_CHARS:
+            yield rest.decode("utf-8", "replace")
+            rest = b""
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 def _nothing(reason: str) -> Report:

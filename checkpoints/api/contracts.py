@@ -341,7 +341,8 @@ class DifferenceOut(serializers.Serializer[Difference]):
         return FilesOut(found).data if found.files is not None else None
 
     def get_tests(self, found: Difference) -> dict[str, list[str]]:
-        return {"newly_failing": found.newly_failing, "newly_passing": found.newly_passing}
+        names = ("newly_failing", "newly_passing", "flaky")
+        return {name: getattr(found, name) for name in names}
 
     def get_fields(self) -> dict[str, Any]:
         return {

@@ -69,7 +69,8 @@ def diff(card: str, checkpoint: int, against: int | None, as_json: bool) -> None
         say(one_line(f"state {change['path'] or '/'}:{before}{after}"))
     for outcome, words in (("newly_failing", "fails now"), ("newly_passing", "passes now")):
         for test in found["tests"][outcome]:
-            say(one_line(f"{words}: {test}"))
+            flaky = " (flaky)" if test in found["tests"]["flaky"] else ""
+            say(one_line(f"{words}{flaky}: {test}"))
     for kind in ("decisions", "discoveries"):
         for memory in found[kind]:
             say(one_line(f"{kind[:-1] if kind == 'decisions' else 'discovery'}: {memory['title']}"))

@@ -330,3 +330,19 @@ class TestDifference:
         assert other.card_id != attempt.card_id
         with pytest.raises(NotFound):
             differences.named(attempt.card, 3)
+
+
+@pytest.mark.django_db
+def test_a_test_that_ends_both_ways_with_the_same_files_is_flaky():
+    attempt = claimed()
+    points = [
+        make_checkpoint(
+            attempt,
+            tests={"passed": 3 - len(failing), "failed": len(failing), "failing": failing},
+            workspace={"commit": "", "tree": tree},
+        )
+        for tree, failing in [("a" * 40, ["x"]), ("a" * 40, []), ("b" * 40, ["x", "y"])]
+    ]
+    found = differences.between(attempt.card, points[1], points[2])
+    assert (found.newly_failing, found.flaky) == (["x", "y"], ["x"])
+    assert differences.between(attempt.card, points[2], points[2]).flaky == []
