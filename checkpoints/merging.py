@@ -114,7 +114,10 @@ def work_of(card: Card, checkpoint: int | None = None) -> Work:
         )
     described = store.describe(commit)
     base = described.base or commit
-    return Work(card, head, store, commit, base, described.repository_commit)
+    # What it was built on besides is in no commit of the repository's that we know: by now it
+    # should be in the branch that it goes into.
+    built_on = store.describe(base).built_on if store.has(base) else ()
+    return Work(card, head, store, commit, base, "" if built_on else described.repository_commit)
 
 
 def patch(work: Work) -> bytes:
@@ -167,6 +170,62 @@ def push(
         said = without_credentials(str(error))
         raise MergeFailed(f"The board's repository {place} did not take it: {said}.") from None
     raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a card begins with: a snapshot of what its parents ended with, and their keys."""
+
+    commit: str
+    parents: tuple[str, ...]
+
+
+def start_of(card: Card) -> Start | None:
+    """Return where a card begins that builds on others, or None: where the repository is.
+
+    Its parents' files are joined, in the order of their numbers, on top of what the repository
+    shows now. Raises WorkspaceError where they conflict or the repository can't be read.
+    """
+    store = store_of(card.board_id)
+    works = [work for parent in card.depends_on.order_by("number") if (work := _result(parent))]
+    if not works or not card.board.repository.strip():
+        return None
+    source = source_of(card.board.repository)
+    keys = tuple(work.card.key for work in works)
+    try:
+        with _clone(store, source) as clone:
+            tip = clone.commit_of(f"refs/heads/{_shown_branch(clone)}")
+            tree = clone.tree_of(tip) if tip else clone.tree_of(works[0].base)
+            for work in works:
+                tree = clone.three_way(tree, clone.tree_of(work.base), clone.tree_of(work.commit))
+            store.take_over(clone.path, tree)
+    except GitFailed as error:
+        said = without_credentials(str(error))
+        raise WorkspaceError(
+            f"What {' and '.join(keys)} ended with can't be put together: {said}.",
+            "Mend that, then retry the card.",
+        ) from None
+    except MergeConflict as conflict:
+        files = ", ".join(conflict.extra["files"][:3])
+        raise WorkspaceError(
+            f"{' and '.join(keys)}, on which this card builds, and the repository changed the "
+            f"same lines of {files}.",
+            "Merge them into the repository one after the other, then retry the card.",
+        ) from None
+    told = Description("", tip, built_on=keys).message("What the attempts start from")
+    base = store.commit(tree, told, date=EPOCH)
+    told = Description(base, tip).message(f"From what {' and '.join(keys)} ended with")
+    commit = store.commit(tree, told, parent=base, date=EPOCH)
+    store.keep(f"refs/holdfast/{card.key}/parents-{base}-base", commit)
+    return Start(commit, keys)
+
+
+def _result(parent: Card) -> Work | None:
+    """Return what a card ended with, or None where it has no files here."""
+    try:
+        return work_of(parent)
+    except TransitionRefused:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

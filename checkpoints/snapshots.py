@@ -120,16 +120,21 @@ def left_ref(card_key: str, attempt_number: int | None = None, tree: str = "") -
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a snapshot commit says about itself. ``base`` is empty in a base's own commit."""
+    """What a snapshot commit says about itself. ``base`` is empty in a base's own commit.
+
+    ``built_on`` names the cards whose files a base has besides the repository's.
+    """
 
     base: str = ""
     repository_commit: str = ""
     skipped: tuple[Skipped, ...] = ()
+    built_on: tuple[str, ...] = ()
 
     def message(self, summary: str) -> bytes:
         lines = [" ".join(summary.split())[:200] or "Snapshot", ""]
         lines += [f"Base: {self.base}"] if self.base else []
         lines += [f"Repository-Commit: {self.repository_commit}"] if self.repository_commit else []
+        lines += [f"Built-On: {' '.join(self.built_on)}"] if self.built_on else []
         lines += [f"Skipped: {quote_from_bytes(s.path)} {s.reason}" for s in self.skipped]
         return "\n".join(lines).encode() + b"\n"
 
@@ -138,16 +143,19 @@ class Description:
         """Return what the raw commit object says."""
         base = repository_commit = ""
         skipped: list[Skipped] = []
+        built_on: tuple[str, ...] = ()
         for line in commit.partition(b"\n\n")[2].decode("utf-8", "replace").splitlines():
             name, _, value = line.partition(": ")
             if name == "Base":
                 base = value
             elif name == "Repository-Commit":
                 repository_commit = value
+            elif name == "Built-On":
+                built_on = tuple(value.split())
             elif name == "Skipped":
                 path, _, reason = value.partition(" ")
                 skipped.append(Skipped(unquote_to_bytes(path), reason))
-        return cls(base, repository_commit, tuple(skipped))
+        return cls(base, repository_commit, tuple(skipped), built_on)
 
 
 class Busy(GitFailed):

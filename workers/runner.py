@@ -32,7 +32,7 @@ from boards import attempt_tokens, choice, leases, workflows
 from boards.faults import Fault
 from boards.models import Attempt, Board, Card
 from boards.workflows import Step, Workflow
-from checkpoints import recovery, salvaging, steps
+from checkpoints import merging, recovery, salvaging, steps
 from checkpoints.models import Step as StepRow
 from checkpoints.snapshots import store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
@@ -258,16 +258,21 @@ class _Slice:
     def _prepare(self) -> Workspace:
         self.watch.note = "Preparing the workspace"
         head = self._newest_workspace()
+        start = None
+        if head is None and self.board.defaults.get("start_from_parents"):
+            start = merging.start_of(self.card)
         workspace = Workspace.prepare(
             Path(settings.WORKSPACES_DIR),
             store_of(self.board.pk),
             card_key=self.card.key,
             attempt_number=self.attempt.number,
             repository=self.board.repository,
-            resume_commit=head,
+            resume_commit=head or (start.commit if start else None),
             settle=_settled,
         )
         salvaging.record(self.card, workspace.store)
+        if start is not None:
+            self.livelog.note(f"It starts from what {' and '.join(start.parents)} ended with")
         if workspace.discarded is not None:
             self.livelog.note(
                 "The files are back at the last checkpoint; what an earlier attempt left "

@@ -34,6 +34,9 @@ class DefaultsIn(Body):
     review_required = serializers.BooleanField(required=False)
     lease_seconds = serializers.IntegerField(min_value=2, max_value=3600, required=False)
     follow_ups = serializers.IntegerField(min_value=0, max_value=1000, required=False)
+    start_from_parents = serializers.BooleanField(
+        required=False, help_text="A card starts from what the cards it depends on ended with."
+    )
     memory_mb = serializers.IntegerField(
         min_value=16, max_value=2**24, required=False, help_text="For all processes of a command."
     )

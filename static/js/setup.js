@@ -63,11 +63,11 @@ if (settings) {
 
   form.addEventListener("submit", async event => {
     event.preventDefault();
-    const {name, repository, pull, max_attempts: attempts, lease_seconds: lease, review_required: review} = form.elements;
+    const {name, repository, pull, max_attempts: attempts, lease_seconds: lease, review_required: review, start_from_parents: parents} = form.elements;
     const board = await sent(form, async () => {
       const {defaults} = await call("GET", path);
       return patch({name: name.value, repository: repository.value, pull: pull.value,
-        defaults: {...defaults, max_attempts: Number(attempts.value), lease_seconds: Number(lease.value), review_required: review.checked}});
+        defaults: {...defaults, max_attempts: Number(attempts.value), lease_seconds: Number(lease.value), review_required: review.checked, start_from_parents: parents.checked}});
     });
     if (board) saved(board);
   });

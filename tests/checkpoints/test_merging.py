@@ -9,11 +9,11 @@ from django.db import connection
 from django.test import Client
 
 from boards import cards, leases
-from boards.models import Card
+from boards.models import Board, Card
 from checkpoints import merging, recovery
 from checkpoints.models import Merge
 from checkpoints.snapshots import store_of
-from checkpoints.workspaces import Workspace
+from checkpoints.workspaces import Workspace, WorkspaceError
 from events.models import Event
 from goals.models import Discovery
 from kernel.errors import Invalid, Stale, TransitionRefused
@@ -62,7 +62,7 @@ class Place:
             store_of(self.board.pk),
             card_key=attempt.card.key,
             attempt_number=attempt.number,
-            repository=str(self.repository),
+            repository=self.board.repository,
             resume_commit=head.workspace["commit"] if head else None,
         )
         for name, text in files.items():
@@ -147,6 +147,22 @@ class TestMerge:
         assert place.at("main") == tip
         assert git(place.repository, "branch", "--list", "holdfast/*") == ""
         assert now_is(card).state == "review"
+
+    @pytest.mark.parametrize("as_url", [False, True])
+    def test_into_a_bare_repository_and_one_behind_a_url(self, place, as_url):
+        bare = place.root / "bare.git"
+        git(place.root, "clone", "-q", "--bare", str(place.repository), str(bare))
+        address = bare.as_uri() if as_url else str(bare)
+        Board.objects.filter(pk=place.board.pk).update(repository=address)
+        place.board.refresh_from_db()
+        card = place.worked({"app.py": "print(1)\n"})
+        assert merged(card).strategy == "fast_forward"
+        assert git(bare, "show", "main:app.py") == "print(1)"
+        shown = git(
+            bare, "log", "-1", "--format=%an|%s|%(trailers:key=Holdfast-Card,valueonly)", "main"
+        )
+        assert shown.split("|")[1:] == [f"{card.title} ({card.key})", card.key]
+        assert git(bare, "rev-parse", f"holdfast/{card.key}") == git(bare, "rev-parse", "main")
 
     def test_after_a_conflict_the_next_attempt_starts_from_both_sides(self, place):
         card = place.worked({"README.md": "ours\n", "fine.py": "1\n"})
@@ -411,6 +427,64 @@ class TestDoor:
 
 
 @pytest.mark.django_db(transaction=True)
+class TestStart:
+    """A card that builds on others begins with what they ended with."""
+
+    def begun(self, place, card: Card) -> Workspace:
+        start = merging.start_of(now_is(card))
+        return Workspace.prepare(
+            place.root / "workspaces",
+            store_of(place.board.pk),
+            card_key=card.key,
+            attempt_number=1,
+            repository=str(place.repository),
+            resume_commit=start.commit,
+        )
+
+    def test_from_several_parents_joined_on_the_newest_state(self, place):
+        one = place.worked({"one.py": "1\n"})
+        two = place.worked({"two.py": "2\n", "README.md": "hello\nthere\n"})
+        tip = place.upstream("late.py", "3\n")
+        child = make_card(place.board, depends_on=[one, two])
+        workspace = self.begun(place, child)
+        assert {p.name for p in workspace.tree.glob("*.py")} == {"one.py", "two.py", "late.py"}
+        assert git(workspace.tree, "rev-parse", "HEAD") == tip
+        (workspace.tree / "one.py").write_text("one\n")
+        taken = workspace.snapshot("Went on.")
+        assert taken.changed_files == 1  # its own
+        workspace.close()
+        # The next attempt finds the same start, and takes the folder over.
+        again = self.begun(place, child)
+        assert again.folder == workspace.folder
+        again.close()
+
+    def test_its_own_changes_alone_are_merged_after_its_parent(self, place):
+        parent = place.worked({"app.py": "1\n"})
+        child = make_card(place.board, review_required=True, depends_on=[parent])
+        workspace = self.begun(place, child)
+        merged(parent)
+        (workspace.tree / "app.py").write_text("2\n")
+        taken = workspace.snapshot("Went on.")
+        workspace.close()
+        attempt = claimed(child)
+        make_checkpoint(attempt, summary="Went on.", workspace=taken.as_json())
+        leases.complete(attempt.pk, "Done.")
+        assert merged(now_is(child)).strategy == "fast_forward"
+        assert place.show("main:app.py") == "2"
+        assert git(place.repository, "diff", "--name-only", "main~1", "main") == "app.py"
+
+    def test_parents_in_conflict_are_named(self, place):
+        one, two = place.worked({"a.py": "1\n"}), place.worked({"a.py": "2\n"})
+        child = make_card(place.board, depends_on=[one, two])
+        with pytest.raises(WorkspaceError, match=f"{one.key} and {two.key}.* a.py") as refused:
+            merging.start_of(child)
+        assert not refused.value.retryable
+
+    def test_parents_without_files_leave_it_where_the_repository_is(self, place):
+        child = make_card(place.board, depends_on=[make_card(place.board)])
+        assert merging.start_of(child) is None
+
+
 def test_two_cards_merged_at_once_are_both_there(place):
     both = [place.worked({f"{n}.py": f"{n}\n"}) for n in range(2)]
     faults: list[Exception] = []

@@ -320,6 +320,29 @@ def test_a_repository_that_is_gone_blocks_the_card(bench: Bench, repository: Pat
     assert bench.run(card) == Outcome.COMPLETED
 
 
+def test_a_card_starts_from_what_the_card_it_depends_on_ended_with(
+    bench: Bench, repository: Path
+) -> None:
+    """Where its board says so; elsewhere it starts from the repository."""
+    Board.objects.filter(pk=bench.board.pk).update(repository=str(repository))
+    bench.board.refresh_from_db()
+    parent = bench.card("echo made > made.txt")
+    assert bench.run(parent) == Outcome.COMPLETED
+    look = "cat made.txt 2>/dev/null || echo not there"
+    without = bench.card(look, depends_on=[parent])
+    assert bench.run(without) == Outcome.COMPLETED
+    assert "not there" in logged(without)
+    Board.objects.filter(pk=bench.board.pk).update(defaults={"start_from_parents": True})
+    child = bench.card(f"{look}; echo own > own.txt", depends_on=[parent])
+    assert bench.run(child) == Outcome.COMPLETED
+    assert "not there" not in logged(child)
+    assert f"starts from what {parent.key} ended with" in logged(child)
+    last = child.checkpoints.order_by("-number").first()
+    assert last is not None
+    assert last.workspace is not None
+    assert last.workspace["changed_files"] == 1
+
+
 def test_a_workspace_that_a_step_removes_costs_an_attempt_not_the_card(
     bench: Bench, settings: Any
 ) -> None:
