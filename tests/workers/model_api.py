@@ -250,6 +250,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.get("status", 200))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if "location" in answer:
+            self.send_header("Location", answer["location"])
         if "retry_after" in answer:
             self.send_header("Retry-After", answer["retry_after"])
         self.end_headers()

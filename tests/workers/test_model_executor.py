@@ -42,6 +42,12 @@ def told(api: Api, tool: str) -> list[str]:
     return [content for name, content in api.requests[-1].results if name == tool]
 
 
+def take_away() -> None:
+    """End the live attempt, from the thread of a server."""
+    leases.expire(Attempt.objects.get(status="running").pk, actor=SYSTEM.actor)
+    connection.close()
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_model_works_with_files_over_each_protocol(bench: Bench, provider: str) -> None:
     script = [
@@ -93,7 +99,7 @@ def test_a_step_taken_over_asks_for_no_turn_that_is_on_record(bench: Bench) -> N
     def script(request: Request) -> Answer:
         if request.done == 3 and not lost:
             lost.append(1)
-            leases.expire(Attempt.objects.get(status="running").pk, actor=SYSTEM.actor)
+            take_away()
             return {"hang": True}
         return played([*({"calls": [call]} for call in calls), {"text": "Done."}])(request)
 
@@ -269,6 +275,16 @@ def test_a_model_has_only_so_many_turns(bench: Bench) -> None:
     assert "not done after 3 turns" in Attempt.objects.get(card=card).error
 
 
+def test_a_turn_that_may_not_be_paid_for_is_not_begun(bench: Bench) -> None:
+    priced = {"provider": "openai", "name": "m", "input_usd_per_million": 10}
+    with serving(lambda _: {"calls": [("list_files", {})]}) as api:
+        card = bench.card(step(api, model=priced), budgets={"usd": "0.0015"})
+        assert bench.run(card) == Outcome.RELEASED
+        assert len(api.requests) == 2
+    attempt = Attempt.objects.get(card=card)
+    assert (attempt.reason, str(attempt.cost_usd)) == ("budget", "0.002000")
+
+
 def test_a_person_is_asked_and_the_work_goes_on_with_the_answer(bench: Bench) -> None:
     asking = ("ask_person", {"question": "Left or right?", "options": ["left", "right"]})
     script = [
@@ -341,7 +357,7 @@ def test_red_checks_go_on_in_the_same_conversation(bench: Bench) -> None:
     def unlucky(request: Request) -> Answer:
         if request.done == 2 and not lost:
             lost.append(1)
-            leases.expire(Attempt.objects.get(status="running").pk, actor=SYSTEM.actor)
+            take_away()
             return {"hang": True}
         return played(script)(request)
 
@@ -433,6 +449,37 @@ def test_a_steps_own_key_goes_where_the_step_says() -> None:
     at = endpoint.address(model(api_key_env="MY_KEY"), env, host={"OPENAI_API_KEY": "theirs"})
     assert (at.base_url, at.key, at.key_from) == ("http://127.0.0.1:11434/v1", "mine", "MY_KEY")
     assert endpoint.address(model(), env, host={"OPENAI_API_KEY": "theirs"}).key == "none"
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_an_address_of_a_steps_choice_sees_nothing_of_this_servers_environment(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    for name, value in {
+        "OPENAI_API_KEY": "theirs-0123456789",
+        "OPENAI_CUSTOM_HEADERS": "x-gateway: theirs-0123456789\nAuthorization: theirs-0123456789",
+        "OPENAI_ORG_ID": "theirs-0123456789",
+        "ANTHROPIC_API_KEY": "theirs-0123456789",
+        "ANTHROPIC_AUTH_TOKEN": "theirs-0123456789",
+        "ANTHROPIC_CUSTOM_HEADERS": "x-gateway: theirs-0123456789",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def script(request: Request) -> Answer:
+        if len(api.requests) == 1:
+            return {"status": 307, "location": f"{api.url}/elsewhere", "message": "moved"}
+        return {"text": "Done."}
+
+    with serving(script) as api:
+        wanted = step(api, provider)
+        wanted["retries"] = 1
+        card = bench.card(wanted)
+        assert bench.run(card) == Outcome.FAILED  # not led on to anywhere
+        assert len(api.requests) == 1
+        assert bench.run(card) == Outcome.COMPLETED
+    for request in api.requests:
+        assert "theirs-0123456789" not in str(request.headers)
+        assert KEY in request.headers.get("authorization", request.headers.get("x-api-key"))
 
 
 def test_an_operator_can_say_which_addresses_are_asked() -> None:

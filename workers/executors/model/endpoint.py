@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import httpx2
 from pydantic_ai import exceptions as errors
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters
@@ -27,7 +28,21 @@ from workers.executors.model.tools import Tool
 TRIES = 4
 PAUSE_SECONDS = 1.0  # before the second try; each further one waits twice as long
 LONGEST_PAUSE_SECONDS = 20.0  # a worker does not sit still for longer: it hands the card over
+CONNECT_SECONDS = 15.0
 MAX_WORDS_CHARS = 2_000
+
+#: All that an address which the operator did not name gets to see of our headers.
+HEADERS = {
+    "accept",
+    "accept-encoding",
+    "anthropic-beta",
+    "anthropic-version",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "user-agent",
+}
 
 
 class Misconfigured(Exception):
@@ -57,12 +72,16 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a model is and what opens it. ``key_from`` names the variable that had the key."""
+    """Where a model is and what opens it. ``key_from`` names the variable that had the key.
+
+    ``own``: the provider's address, or the one that this server's environment names in its place.
+    """
 
     provider: str
     base_url: str
     key: str
     key_from: str
+    own: bool = False
 
 
 def address(
@@ -89,13 +108,14 @@ def address(
             "MODEL_ENDPOINTS."
         )
     name = model["api_key_env"] or key_name
+    own = base_url in (home, ours)
     if env.get(name):
-        return Address(model["provider"], base_url, env[name], name)
+        return Address(model["provider"], base_url, env[name], name, own)
     trusted = {key_name: {home, ours}}
     for listed, where in (keys or {}).items():
         trusted.setdefault(listed, set()).add(where.rstrip("/"))
     if host.get(name) and base_url in trusted.get(name, ()):
-        return Address(model["provider"], base_url, host[name], name)
+        return Address(model["provider"], base_url, host[name], name, own)
     if host.get(name) and model["api_key_env"]:
         raise Misconfigured(
             f"The key {name} of this server may not go to {base_url}; an operator can allow it "
@@ -206,7 +226,8 @@ class Endpoint:
         raise AssertionError("unreachable")
 
     async def _once(self, messages: Sequence[ModelMessage], left: float) -> ModelResponse:
-        settings = {**self._settings, "timeout": left}
+        timeout = httpx2.Timeout(left, connect=min(left, CONNECT_SECONDS))
+        settings = {**self._settings, "timeout": timeout}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about settings that a model does without
@@ -295,17 +316,40 @@ def _connected(where: Address, name: str) -> tuple[Any, Model]:
         from pydantic_ai.models.anthropic import AnthropicModel
         from pydantic_ai.providers.anthropic import AnthropicProvider
 
-        claude = AsyncAnthropic(api_key=where.key, base_url=where.base_url, max_retries=0)
+        claude = AsyncAnthropic(
+            api_key=where.key, base_url=where.base_url, max_retries=0, http_client=_http(where)
+        )
         return claude, AnthropicModel(name, provider=AnthropicProvider(anthropic_client=claude))
     from openai import AsyncOpenAI
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    client = AsyncOpenAI(api_key=where.key, base_url=where.base_url, max_retries=0)
+    client = AsyncOpenAI(
+        api_key=where.key, base_url=where.base_url, max_retries=0, http_client=_http(where)
+    )
     provider = OpenAIProvider(openai_client=client)
     if where.provider == "openai-responses":
         return client, OpenAIResponsesModel(name, provider=provider)
     return client, OpenAIChatModel(name, provider=provider)
+
+
+def _http(where: Address) -> httpx2.AsyncClient:
+    """Return a client that takes what is sent nowhere else than there.
+
+    The providers' libraries add headers that this process's environment has for them. An address
+    that a step chose sees none of these, and no answer leads the key on to another one.
+    """
+
+    async def strip(request: httpx2.Request) -> None:
+        for name in [name for name in request.headers if name.lower() not in HEADERS]:
+            del request.headers[name]
+        if where.provider == "anthropic":
+            request.headers["x-api-key"] = where.key
+        else:
+            request.headers["authorization"] = f"Bearer {where.key}"
+
+    hooks: dict[str, list[Any]] = {} if where.own else {"request": [strip]}
+    return httpx2.AsyncClient(event_hooks=hooks, follow_redirects=False)
 
 
 def _storable(value: Any) -> Any:
