@@ -80,7 +80,10 @@ class Work:
     def message(self, text: str = "") -> bytes:
         """Return a commit message that leads back to the card and its checkpoint."""
         body = text.strip() or f"{self.subject}\n\n{self.checkpoint.summary.strip()}"
-        trailers = f"Holdfast-Card: {self.card.key}\nHoldfast-Checkpoint: {self.checkpoint}"
+        trailers = (
+            f"Holdfast-Card: {self.card.key}\nHoldfast-Checkpoint: {self.checkpoint}\n"
+            f"Holdfast-Attempt: {self.checkpoint.attempt.number}"
+        )
         return f"{body.rstrip()}\n\n{trailers}\n".encode()
 
 

@@ -108,7 +108,8 @@ class TestMerge:
         assert git(place.repository, "status", "--porcelain") == ""
         told = git(place.repository, "log", "-1", "--format=%an%n%B")
         assert told.startswith("ada (Holdfast)\nWrite the app (")
-        assert f"Holdfast-Card: {card.key}\nHoldfast-Checkpoint: C1" in told
+        trailers = ("Card: " + card.key, "Checkpoint: C1", "Attempt: 1")
+        assert "\n".join(f"Holdfast-{line}" for line in trailers) in told
         assert now_is(card).state == "completed"
         event = Event.objects.get(subject_id=card.pk, kind="card.merged")
         assert event.data["commit"] == merge.commit
