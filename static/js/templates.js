@@ -116,6 +116,6 @@ function field({name, type, required, default: usual, help, options = []}) {
   input.dataset.input = name;
   const about = help ? [make("span", {className: "quiet", id: `${id}-help`, textContent: help})] : [];
   if (help) input.setAttribute("aria-describedby", `${id}-help`);
-  if (type === "boolean") return make("div", {className: "field"}, make("label", {className: "check"}, input, words), ...about);
+  if (type === "boolean") return make("div", {}, make("label", {className: "check"}, input, words), ...about);
   return make("div", {className: "field"}, make("label", {htmlFor: id, textContent: words}), input, ...about);
 }
