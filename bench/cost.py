@@ -99,6 +99,7 @@ def counts() -> Iterator[dict[str, Any]]:
     from django.test import Client
 
     from boards import leases, tokens
+    from boards.models import Board
     from checkpoints import recovery, steps
     from workers.assignments import Desk, Journal
     from workers.watch import Watch
@@ -111,6 +112,13 @@ def counts() -> Iterator[dict[str, Any]]:
         "case": "step with checkpoint",
         **counted(lambda: steps.record(attempt.pk, "b", "succeeded", checkpoint=saved)),
     }
+    Board.objects.filter(pk=attempt.board_id).update(budgets={"cost_usd": 5})
+    spent = {"cost_usd": "0.01"}
+    yield {
+        "case": "step under a budget",
+        **counted(lambda: steps.record(attempt.pk, "bounded", "succeeded", usage=spent)),
+    }
+    Board.objects.filter(pk=attempt.board_id).update(budgets={})
     yield {"case": "begin step", **counted(lambda: steps.begin(attempt.pk, "c"))}
     yield {"case": "finish step", **counted(lambda: steps.finish(attempt.pk, "c", "succeeded"))}
     yield {"case": "checkpoint", **counted(lambda: recovery.save(attempt.pk, saved))}
@@ -196,20 +204,24 @@ def history() -> Iterator[dict[str, Any]]:
 
 
 def backlog() -> Iterator[dict[str, Any]]:
-    """A claim among few and many waiting cards."""
+    """A claim among few and many waiting cards, by rank alone and under caps and shares."""
     from boards import cards, leases
-    from boards.models import Card, Column
+    from boards.models import Board, Card, Column
+    from goals import memory
+    from goals.models import Goal
     from kernel.access import SYSTEM
 
     boards = {}
     for size in WAITING:
         board = cards.create_board(SYSTEM, key=f"W{size}", name="waiting")
         column = board.columns.get(kind=Column.Kind.IN_PROGRESS)
+        goals = [memory.create(board.pk, "user:ada", title=f"goal {n}") for n in range(3)]
         Card.objects.bulk_create(
             (
                 Card(
                     board=board,
                     column=column,
+                    goal=goals[n % 3],
                     state=Card.State.WAITING,
                     number=n + 1,
                     key=f"{board.key}-{n + 1}",
@@ -229,6 +241,14 @@ def backlog() -> Iterator[dict[str, Any]]:
         assert attempt is not None
 
     yield growth("claim", "waiting cards", WAITING, claim)
+    Board.objects.filter(pk__in=boards.values()).update(
+        max_running=1000,
+        caps={"labels": {"gpu": 1}, "each_worker": 1000},
+        budgets={"cost_usd": 1000},
+        ageing_seconds=86_400,
+    )
+    Goal.objects.filter(title="goal 2").update(share=3)
+    yield growth("claim under caps, shares and a budget", "waiting cards", WAITING, claim)
 
 
 def growth(

@@ -227,11 +227,13 @@ def check_step(card_id: UUID, spending: Mapping[str, Any] | None = None) -> None
     """Pass if another step of the card may be begun. Raises BudgetExceeded.
 
     ``spending`` is what the step itself has used, counted already where it is told at once with
-    its beginning: its own use is no reason to refuse it.
+    its beginning: its own use is no reason to refuse it. If it was the last, that is signed.
     """
     own = {name: Decimal(value) for name, value in (spending or {}).items()}
     own["tokens"] = own.get("input_tokens", Decimal(0)) + own.get("output_tokens", Decimal(0))
     for found in standing(card=card_id):
+        if found.reached(OF_STEPS):
+            look_later(card=card_id)
         for name, value in own.items():
             found.used[name] -= value
         reached = found.reached(OF_STEPS)

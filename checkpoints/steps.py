@@ -136,6 +136,7 @@ def finish(
         Step.objects.filter(pk=step.pk).update(**outcome)
         for name, value in outcome.items():
             setattr(step, name, value)
+        _look_at_bounds(held)
         saved = recovery.insert(held, checkpoint, after_step=step.number) if checkpoint else None
         _note(held, f"step.{status}", step, saved)
         return Finished(step, saved, False, held.lease_seconds)
@@ -194,6 +195,7 @@ def record(
                 _take_back(held, {"step_number": 1})
                 Step.objects.filter(pk=step.pk).update(**outcome)
                 step.refresh_from_db()
+                _look_at_bounds(held)
             else:
                 _check_bounds(held, spent)
                 step = _supersede(held, step, **asked, **outcome)
@@ -271,18 +273,21 @@ def _hold(
     spent: Mapping[str, Any],
     checkpoint: Mapping[str, Any] | None,
 ) -> leases.Hold:
-    """Fence a step's end; where it has a budget, have it looked at afterwards."""
+    """Fence a step's end, and learn whether it has a budget."""
     notes = recovery.facts(checkpoint)
-    held = leases.hold(attempt_id, add=add, usage=spent, notes=notes, ask_bounded=True)
-    if held.bounded:
-        bounds.look_later(card=held.card_id)
-    return held
+    return leases.hold(attempt_id, add=add, usage=spent, notes=notes, ask_bounded=True)
 
 
 def _check_bounds(held: leases.Hold, spent: Mapping[str, Any] | None = None) -> None:
     """Pass if the step may be done. Raises BudgetExceeded."""
     if held.bounded:
         bounds.check_step(held.card_id, spent)
+
+
+def _look_at_bounds(held: leases.Hold) -> None:
+    """Have it looked at, once this is kept, whether the step has used a budget up."""
+    if held.bounded:
+        bounds.look_later(card=held.card_id)
 
 
 def _insert(held: leases.Hold, key: str, **fields: Any) -> Step | None:

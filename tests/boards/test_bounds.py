@@ -211,15 +211,16 @@ def test_a_race_adds_up_the_winner_and_the_rivals() -> None:
 
 @pytest.mark.parametrize("budgets", [{}, {"cost_usd": 5}])
 def test_a_step_takes_at_most_four_statements_under_a_budget_and_none_more_without(
-    budgets: dict[str, Any],
+    budgets: dict[str, Any], django_capture_on_commit_callbacks: Any
 ) -> None:
     card = owner("goal", budgets)
     attempt = claimed(card)
     for n in range(3):
         claimed(make_card(card.board, goal=card.goal), worker=f"other-{n}")
-    with CaptureQueriesContext(
-        connection,
-    ) as seen:
+    with (
+        CaptureQueriesContext(connection) as seen,
+        django_capture_on_commit_callbacks(execute=True),
+    ):
         steps.record(attempt.pk, "a", "succeeded", usage=DEAR)
     statements = [q["sql"] for q in seen if "SAVEPOINT" not in q["sql"]]
     assert len(statements) == (4 if budgets else 3), statements
