@@ -79,6 +79,23 @@ def rewind(card_id: UUID, number: int, actor: str) -> Card:
     return card
 
 
+def begin_again(card: Card, point: Checkpoint, actor: str) -> None:
+    """Open a line of the locked card at its checkpoint that has its files and none of its steps:
+    what was recorded before counts for them no longer, so all of them are done again."""
+    steps_before, checkpoints_before = _numbers_given(card)
+    opened = Line.objects.filter(card=card).aggregate(n=Max("number"))["n"]
+    card.line = max(card.line, opened or 1) + 1
+    Line.objects.create(card=card, number=card.line, parent=point.line, origin=point, actor=actor)
+    card.carried = {
+        "step_number": steps_before,
+        "checkpoint_number": checkpoints_before,
+        "steps_recorded": 0,
+        "resumed_from": point.number,
+        **recovery.facts({"tests": None, "workspace": point.workspace}),
+    }
+    card.save(update_fields=["line", "carried"])
+
+
 def fork(
     card_id: UUID,
     number: int,

@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from boards import cards, leases
 from boards.models import Card
-from checkpoints import recovery
+from checkpoints import lines, recovery
 from checkpoints.git import CLONE_SECONDS, Git, GitFailed
 from checkpoints.models import Checkpoint, Merge
 from checkpoints.snapshots import Description, Snapshot, SnapshotStore, store_of
@@ -158,6 +158,7 @@ def push(
     if not card.board.repository.strip():
         raise TransitionRefused("The board has no repository to merge into; take the patch.")
     work = work_of(card, checkpoint)
+    _check_resolved(work)
     try:
         source = source_of(card.board.repository)
         with _alone(work.store), _clone(work.store, source) as clone:
@@ -221,6 +222,22 @@ def start_of(card: Card) -> Start | None:
     commit = store.commit(tree, told, parent=base, date=EPOCH)
     store.keep(f"refs/holdfast/{card.key}/parents-{base}-base", commit)
     return Start(commit, keys)
+
+
+def _check_resolved(work: Work) -> None:
+    """Pass if no marker that ``join`` set is left in the card's files. Raises MergeConflict."""
+    if not Checkpoint.objects.filter(card=work.card, key__startswith="joined/").exists():
+        return
+    marker = f"^>>>>>>> tags/{work.card.key}$"
+    with contextlib.suppress(GitFailed):  # it ends with 1 where there is none
+        found = work.store.run("grep", "-l", "-z", "-I", "-e", marker, work.commit)
+        names = [name.decode("utf-8", "backslashreplace") for name in found.split(b"\0") if name]
+        files = sorted(name.partition(":")[2] for name in names)
+        raise MergeConflict(
+            f"The conflicts of {work.card.key} are still marked in {', '.join(files[:3])}; send "
+            "the card back to have them resolved.",
+            extra={"files": files[:CONFLICTS_NAMED]},
+        )
 
 
 def _result(parent: Card) -> Work | None:
@@ -316,6 +333,9 @@ def send_back(joined: Joined, actor: str, reason: str = "") -> Checkpoint:
         )
         card.carried = start | {"resumed_from": point.number, **recovery.facts(body)}
         card.save(update_fields=["carried"])
+        if card.workflow:
+            # Its steps have their results from before; now each is to look at both sides.
+            lines.begin_again(card, point, actor)
         memory.discover(
             card.board_id,
             card.goal_id,

@@ -181,6 +181,8 @@ class TestMerge:
         assert "Bring it up to date with main" in card.messages.get().text
         attempt = claimed(card)
         assert attempt.resumed_from == point.number
+        with pytest.raises(merging.MergeConflict, match=r"still marked in README\.md"):
+            merging._check_resolved(merging.work_of(card))
         place.changes(attempt, {"README.md": "both\n"}, "Resolved it.")
         tree = max(
             place.root.glob(f"workspaces/{card.key}/*/tree"), key=lambda p: p.stat().st_ctime

@@ -22,7 +22,7 @@ from django_q.models import OrmQ
 
 from boards import cards, leases
 from boards.models import Attempt, Board, Card
-from checkpoints import differences, lines, recovery, steps
+from checkpoints import differences, lines, merging, recovery, steps
 from checkpoints.models import Artifact, Checkpoint, LogChunk, Salvage, Step
 from checkpoints.snapshots import store_of
 from events.models import Event
@@ -318,6 +318,29 @@ def test_a_repository_that_is_gone_blocks_the_card(bench: Bench, repository: Pat
     cards.retry(card.pk, SYSTEM.actor)
     card.refresh_from_db()
     assert bench.run(card) == Outcome.COMPLETED
+
+
+def test_after_a_conflict_every_step_is_done_again_on_both_sides(
+    bench: Bench, repository: Path
+) -> None:
+    Board.objects.filter(pk=bench.board.pk).update(repository=str(repository))
+    bench.board.refresh_from_db()
+    card = bench.card(
+        bench.mark("ran"),
+        "if grep -q '<<<' README.md; then echo both > README.md; else echo ours > README.md; fi",
+        review_required=True,
+    )
+    assert bench.run(card) == Outcome.COMPLETED
+    (repository / "README.md").write_text("theirs\n")
+    git(repository, "commit", "-q", "-a", "-m", "theirs")
+    with pytest.raises(merging.MergeConflict):
+        merging.push(card)
+    merging.send_back(merging.join(card), "user:ann")
+    card.refresh_from_db()
+    assert bench.run(card) == Outcome.COMPLETED
+    assert bench.has("ran", 2)
+    merging.record(merging.push(card), "user:ann")
+    assert (repository / "README.md").read_text() == "both\n"
 
 
 def test_a_card_starts_from_what_the_card_it_depends_on_ended_with(
