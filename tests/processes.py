@@ -39,6 +39,15 @@ def working_for(attempt: str) -> list[int]:
     return found
 
 
+def worker_above(pid: int) -> int:
+    """Return the built-in worker that started a command."""
+    while pid > 1:
+        if b"workers" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return pid
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    raise AssertionError("the command has no worker above it")
+
+
 def odd_sleep() -> str:
     """Return a number of seconds, about ten minutes, that nobody else on the machine sleeps."""
     return f"{600 + next(_numbers)}.{os.getpid()}{os.times().elapsed:.0f}"

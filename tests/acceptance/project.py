@@ -35,7 +35,7 @@ class Project:
 
 def make(folder: Path) -> Project:
     """Return the project, unpacked into a new repository. Raises Unavailable without a network."""
-    archive = _download(folder)
+    archive = download(folder, NAME, VERSION, SHA256)
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     repository = folder / f"{NAME}-{VERSION}"
@@ -56,15 +56,16 @@ def make(folder: Path) -> Project:
     return Project(repository, "".join(mend))
 
 
-def _download(folder: Path) -> Path:
-    wanted = folder / "requirements.txt"
-    wanted.write_text(f"{NAME}=={VERSION} --hash=sha256:{SHA256}\n")
+def download(folder: Path, name: str, version: str, sha256: str) -> Path:
+    """Return a source distribution, just these bytes. Raises Unavailable without a network."""
+    wanted = folder / f"{name}-{version}.txt"
+    wanted.write_text(f"{name}=={version} --hash=sha256:{sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--require-hashes", "--no-deps", "--no-binary", NAME, "--dest", str(folder)]
+    command += ["--require-hashes", "--no-deps", "--no-binary", name, "--dest", str(folder)]
     done = subprocess.run(
         [*command, "-r", str(wanted)], capture_output=True, text=True, timeout=300, check=False
     )
-    archive = folder / f"{NAME}-{VERSION}.tar.gz"
+    archive = folder / f"{name}-{version}.tar.gz"
     if not archive.exists():
         raise Unavailable(done.stderr.strip()[-500:])
     return archive

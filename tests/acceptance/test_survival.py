@@ -25,7 +25,7 @@ from playwright.sync_api import expect
 from kernel.digests import canonical, sha256
 from tests.acceptance import project
 from tests.acceptance.onlookers import SHOWN, Api, Eye, Poll, Socket, browser, eventually
-from tests.processes import alive
+from tests.processes import alive, worker_above
 from tests.runtime_site.installation import Installation, installation
 
 pytestmark = [
@@ -142,15 +142,6 @@ def commands(mark: Path) -> list[int]:
             except OSError:
                 continue
     return found
-
-
-def worker_above(pid: int) -> int:
-    """Return the built-in worker that started a command."""
-    while pid > 1:
-        if b"workers" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-            return pid
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    raise AssertionError("the command has no worker above it")
 
 
 def counted(counter: Path) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ class Cli:
     package: str
     version: str
     entry: str  # the script in the package that starts the program for this machine
-    prepare: Callable[[Path, str, str], tuple[list[str], dict[str, str], str | None]]
+    prepare: Callable[[Path, str, str], tuple[list[str], dict[str, str], str | None]] | None = None
 
     def program(self) -> Path:
         """Return the installed program. Skips the test where it can't be installed."""
@@ -65,9 +66,20 @@ class Cli:
             shutil.rmtree(draft, ignore_errors=True)
         return program
 
+    def put(self, folder: Path) -> None:
+        """Put the program into a folder of a PATH, by the name that people call it."""
+        program = self.program()
+        script = program.suffix in (".cjs", ".js", ".mjs")
+        start = f'node "{program}"' if script else f'"{program}"'
+        folder.mkdir(exist_ok=True)
+        caller = folder / self.name
+        caller.write_text(f'#!/bin/sh\nexec {start} "$@"\n')
+        caller.chmod(0o755)
+
     def start(self, home: Path, work: Path, model: str, board: str, token: str) -> Running:
         """Start it in ``work``, in a process group of its own, with nothing of ours around it."""
         program = self.program()
+        assert self.prepare is not None
         arguments, environment, stdin = self.prepare(home, model, board)
         output = (home / "output.txt").open("wb")
         process = subprocess.Popen(
@@ -163,3 +175,7 @@ required = true
 
 CLAUDE = Cli("claude", "@anthropic-ai/claude-code", "2.1.197", "cli-wrapper.cjs", _claude)
 CODEX = Cli("codex", "@openai/codex", "0.169.0", "bin/codex.js", _codex)
+_OPENCODE = f"../opencode-linux-{'arm64' if platform.machine() == 'aarch64' else 'x64-baseline'}"
+OPENCODE = Cli("opencode", "opencode-ai", "1.18.33", f"{_OPENCODE}/bin/opencode")
+QWEN = Cli("qwen", "@qwen-code/qwen-code", "0.15.10", "cli.js")
+GEMINI = Cli("gemini", "@google/gemini-cli", "0.61.0", "bundle/gemini.js")

@@ -1,14 +1,16 @@
 """A scripted model on loopback: real agent programs run against it without any network.
 
-It speaks two wire protocols, Anthropic's Messages and OpenAI's Responses, and keeps no
-conversation: which step of the script comes next follows from the history in each request, so
-an agent that was killed and begins again is answered from where its own transcript stands.
+It speaks the wire protocols Anthropic's Messages, OpenAI's Responses and Chat, and Gemini's, and
+keeps no conversation: which step of the script comes next follows from the history in each
+request, so an agent that was killed and begins again is answered from where its own transcript
+stands.
 
 A step of a script is one of
     {"call": "claim_card", "args": {…}}   the offered tool of that name, whatever prefix it has
     {"shell": "echo x >> notes.txt"}      the agent's own tool for commands
     {"hang": True}                        not answered: the agent waits until it is killed
     {"text": "Done."}                     words; the agent's turn ends
+    {"status": 429, "times": 2}           so often this HTTP status, before the step that follows it
 A text of the form {{claim_card.attempt_id}} in the args stands for that key in the tool's answer.
 """
 
@@ -19,7 +21,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,17 +34,37 @@ SHELLS = {
     "exec_command": lambda command: {"cmd": command},
     "shell_command": lambda command: {"command": command},
     "shell": lambda command: {"command": ["bash", "-lc", command]},
+    "bash": lambda command: {"command": command, "description": "run it"},
+    "run_shell_command": lambda command: {
+        "command": command,
+        "description": "run it",
+        "is_background": False,
+    },
 }
+#: Answers, when asked, by its own light instead of from a script.
+Mind = Callable[["Turn"], dict[str, Any]]
 
 
 @dataclass
 class Turn:
-    """One request in plain terms: what is offered, what was called and what came of it."""
+    """One request in plain terms: what is offered, what was called and what came of it.
 
+    ``history`` is all of it in order: ``told`` by the user, ``called``, ``got``, ``said``.
+    """
+
+    history: list[tuple[str, str]] = field(default_factory=list)
     tools: dict[str, str] = field(default_factory=dict)  # name → namespace, mostly empty
     calls: list[str] = field(default_factory=list)
     results: list[tuple[str, str]] = field(default_factory=list)
     said: int = 0
+
+    def called(self, name: str, with_what: str = "") -> None:
+        self.calls.append(name)
+        self.history.append(("called", f"{name} {with_what}"))
+
+    def got(self, name: str, what: str) -> None:
+        self.results.append((name, what))
+        self.history.append(("got", what))
 
     @property
     def done(self) -> int:
@@ -52,8 +74,11 @@ class Turn:
 class Model:
     """A script and what the agents asked while it was played."""
 
-    def __init__(self, steps: list[dict[str, Any]]) -> None:
-        self.steps = steps
+    def __init__(self, steps: list[dict[str, Any]] | Mind) -> None:
+        self.mind = steps if callable(steps) else None
+        self.steps: list[dict[str, Any]] = [] if callable(steps) else steps
+        self.refused = 0
+        self.asides = "ok"  # what it says where no tools are offered
         self.requests: list[str] = []  # bodies, as they came
         self.turns: list[Turn] = []
         self.hung = threading.Event()
@@ -63,14 +88,24 @@ class Model:
     def answer(self, turn: Turn) -> dict[str, Any]:
         """Return ``{"tool", "args"}`` or ``{"text"}``."""
         if not turn.tools:
-            return {"text": "ok"}  # a title, a summary: an aside that is no step
-        if turn.done >= len(self.steps):
+            return {"text": self.asides}  # a title, a summary: an aside that is no step
+        if self.mind is not None:
+            return self._do(self.mind(turn), turn)
+        steps = [step for step in self.steps if "status" not in step]
+        if turn.done >= len(steps):
             return {"text": "The script is over."}
-        step = self.steps[turn.done]
+        step = steps[turn.done]
+        before = self.steps[self.steps.index(step) - 1] if self.steps.index(step) else {}
+        if "status" in before and self.refused < before.get("times", 1):
+            self.refused += 1
+            return {"status": before["status"]}
+        return self._do(step, turn)
+
+    def _do(self, step: dict[str, Any], turn: Turn) -> dict[str, Any]:
         if step.get("hang"):
             self.hung.set()
             self.going_on.wait(120)
-            return self.answer(turn) if self.steps[turn.done] != step else {"text": "Too late."}
+            return {"text": "Too late."} if step in self.steps else self.answer(turn)
         if "text" in step:
             return {"text": step["text"]}
         if "shell" in step:
@@ -137,10 +172,13 @@ def read_messages(body: dict[str, Any]) -> Turn:
         for block in content:
             if block.get("type") == "tool_use":
                 names[block["id"]] = block["name"]
-                turn.calls.append(block["name"])
+                turn.called(block["name"], json.dumps(block.get("input")))
             elif block.get("type") == "tool_result":
-                name = names.get(block["tool_use_id"], "")
-                turn.results.append((name, _flat(block.get("content"))))
+                turn.got(names.get(block["tool_use_id"], ""), _flat(block.get("content")))
+            elif message["role"] == "user":
+                turn.history.append(("told", _flat(block)))
+        if isinstance(message["content"], str) and message["role"] == "user":
+            turn.history.append(("told", message["content"]))
     return turn
 
 
@@ -192,9 +230,11 @@ def read_responses(body: dict[str, Any]) -> Turn:
         kind = item.get("type", "message")
         if kind in ("function_call", "custom_tool_call"):
             names[item["call_id"]] = item["name"]
-            turn.calls.append(item["name"])
+            turn.called(item["name"], str(item.get("arguments") or item.get("input")))
         elif kind in ("function_call_output", "custom_tool_call_output"):
-            turn.results.append((names.get(item["call_id"], ""), _flat(item.get("output"))))
+            turn.got(names.get(item["call_id"], ""), _flat(item.get("output")))
+        elif kind == "message" and item.get("role") == "user":
+            turn.history.append(("told", _flat(item.get("content"))))
         elif kind == "tool_search_call":
             turn.calls.append("tool_search")
         elif kind == "tool_search_output":
@@ -262,11 +302,95 @@ def write_responses(
         yield event["type"], {**event, "sequence_number": number}
 
 
+def read_chat(body: dict[str, Any]) -> Turn:
+    turn, names = Turn(), {}
+    turn.tools = {t["function"]["name"]: "" for t in body.get("tools") or [] if "function" in t}
+    for message in body.get("messages", []):
+        for call in message.get("tool_calls") or []:
+            names[call["id"]] = call["function"]["name"]
+            turn.called(call["function"]["name"], str(call["function"].get("arguments")))
+        if message["role"] == "tool":
+            turn.got(names.get(message.get("tool_call_id"), ""), _flat(message.get("content")))
+        elif message["role"] == "user":
+            turn.history.append(("told", _flat(message.get("content"))))
+    return turn
+
+
+def write_chat(answer: dict[str, Any], model: str) -> Iterator[tuple[str, Any]]:
+    base = {"id": _id("chatcmpl"), "created": int(time.time()), "model": model}
+    base["object"] = "chat.completion.chunk"
+    delta: dict[str, Any] = {"role": "assistant", "content": answer.get("text")}
+    if "tool" in answer:
+        function = {"name": answer["tool"], "arguments": json.dumps(answer["args"])}
+        call = {"index": 0, "id": _id("call"), "type": "function", "function": function}
+        delta["tool_calls"] = [call]
+    reason = "tool_calls" if "tool" in answer else "stop"
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    for choices in (
+        [{"index": 0, "delta": delta, "finish_reason": None}],
+        [{"index": 0, "delta": {}, "finish_reason": reason}],
+    ):
+        yield "", {**base, "choices": choices}
+    yield "", {**base, "choices": [], "usage": usage}
+    yield "", "[DONE]"
+
+
+def whole_chat(answer: dict[str, Any], model: str) -> dict[str, Any]:
+    """Return the answer to a request that wants it in one piece."""
+    message = {"role": "assistant", "content": answer.get("text") or "ok"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    return {"id": _id("c"), "object": "chat.completion", "choices": [choice], "model": model,
+            "usage": usage, "created": int(time.time())}  # fmt: skip
+
+
+def read_gemini(body: dict[str, Any]) -> Turn:
+    turn = Turn()
+    for tool in body.get("tools") or []:
+        turn.tools |= {f["name"]: "" for f in tool.get("functionDeclarations") or []}
+    for content in body.get("contents", []):
+        for part in content.get("parts") or []:
+            if "functionCall" in part:
+                call = part["functionCall"]
+                turn.called(call["name"], json.dumps(call.get("args")))
+            elif "functionResponse" in part:
+                response = part["functionResponse"]
+                turn.got(response.get("name", ""), _flat(response.get("response")))
+            elif content.get("role") == "user":
+                turn.history.append(("told", _flat(part)))
+    return turn
+
+
+def write_gemini(answer: dict[str, Any], model: str) -> Iterator[tuple[str, Any]]:
+    part: dict[str, Any] = {"text": answer.get("text")}
+    if "tool" in answer:
+        part = {"functionCall": {"id": _id("fc"), "name": answer["tool"], "args": answer["args"]}}
+    content = {"role": "model", "parts": [part]}
+    counts = {"promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110}
+    yield (
+        "",
+        {
+            "candidates": [{"index": 0, "content": content, "finishReason": "STOP"}],
+            "modelVersion": model,
+            "responseId": _id("r"),
+            "usageMetadata": counts,
+        },
+    )
+
+
 def _id(kind: str) -> str:
     return f"{kind}_{uuid.uuid4().hex[:20]}"
 
 
 # ── serving ──────────────────────────────────────────────────────────────────────────────
+
+
+READERS = {
+    "messages": read_messages,
+    "responses": read_responses,
+    "completions": read_chat,
+    "gemini": read_gemini,
+}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -291,32 +415,46 @@ class _Handler(BaseHTTPRequestHandler):
         if path.endswith("/count_tokens"):
             self._json({"input_tokens": len(raw) // 4})
             return
-        if not path.endswith(("/messages", "/responses")):
-            self._json({})
+        gemini = re.search(r"/models/([^/:]+):(stream)?[gG]enerateContent$", path)
+        if not path.endswith(("/messages", "/responses", "/chat/completions")) and not gemini:
+            self._json({"totalTokens": len(raw) // 4} if "countTokens" in path else {})
             return
         body = json.loads(raw)
-        name = str(body.get("model", ""))
-        turn = read_messages(body) if path.endswith("/messages") else read_responses(body)
+        name = gemini[1] if gemini else str(body.get("model", ""))
+        ending = path.rpartition("/")[2] if not gemini else "gemini"
+        turn = READERS[ending](body)
         self.model.requests.append(raw.decode())
         self.model.turns.append(turn)
         answer = self.model.answer(turn)
-        events = (
-            write_messages(answer, name)
-            if path.endswith("/messages")
-            else write_responses(answer, name, turn.tools)
-        )
+        if "status" in answer:
+            problem = {"type": "rate_limit_error", "message": f"scripted {answer['status']}"}
+            self._json({"type": "error", "error": problem}, answer["status"])
+            return
+        if ending == "completions" and not body.get("stream"):
+            self._json(whole_chat(answer, name))
+            return
+        if ending == "responses":
+            events = write_responses(answer, name, turn.tools)
+        else:
+            writers = {"messages": write_messages, "completions": write_chat}
+            events = writers.get(ending, write_gemini)(answer, name)
+        if gemini and not gemini[2]:
+            self._json(next(iter(events))[1])
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
         for kind, event in events:
-            self.wfile.write(f"event: {kind}\ndata: {json.dumps(event)}\n\n".encode())
+            data = event if isinstance(event, str) else json.dumps(event)
+            name = f"event: {kind}\n" if kind else ""
+            self.wfile.write(f"{name}data: {data}\n\n".encode())
             self.wfile.flush()
         self.close_connection = True
 
-    def _json(self, value: Any) -> None:
+    def _json(self, value: Any, status: int = 200) -> None:
         data = json.dumps(value).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -324,8 +462,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(steps: list[dict[str, Any]]) -> Iterator[Model]:
-    """Play the script on a free port of loopback until the end of the block."""
+def serving(steps: list[dict[str, Any]] | Mind) -> Iterator[Model]:
+    """Play the script, or ask the mind, on a free port of loopback until the end of the block."""
     model = Model(steps)
     handler = type("Handler", (_Handler,), {"model": model})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -33,6 +33,7 @@ MAX_PROMPT_BYTES = 64 * 1024
 MAX_WORD_CHARS = 2000
 MAX_WORDS = 100
 MIN_BRIEFING_TOKENS, MAX_BRIEFING_TOKENS, DEFAULT_BRIEFING_TOKENS = 200, 50_000, 4000
+DONE = "done"  # the journal's key of the agent's good end
 NEWS_TOKENS = 1500  # for an agent whose session has the briefing already
 MAX_LINE_CHARS = 4 * 1024 * 1024
 RESUME = ("auto", "never")
@@ -47,6 +48,7 @@ class AgentCli:
     """
 
     kind = "agent"
+    model_driven = True
 
     @property
     def capabilities(self) -> Sequence[str]:
@@ -104,14 +106,13 @@ class _Work:
     def __init__(self, assignment: Assignment) -> None:
         self.assignment, self.given = assignment, assignment.given
         self.adapter: Adapter = ADAPTERS[self.given["cli"]]
-        self.past = Past(assignment.journal.recorded())
+        self.past = self._past()
         slot = hashlib.sha256(assignment.key.encode()).hexdigest()[:8]
         self.own = assignment.home / ".holdfast" / f"{self.adapter.name}-{slot}"
-        self.done_key = f"done-{assignment.round}"
         self.said_before = assignment.agents_word()  # by another step of this attempt
 
     def carry_out(self) -> Ending:
-        done = self.past.entries.get(self.done_key)
+        done = self.past.entries.get(DONE)
         if done is not None and done.replay:
             # The worker died between the agent's end and ours; the files are as it left them.
             return self._ending(True, str((done.result or {}).get("summary") or ""))
@@ -123,8 +124,12 @@ class _Work:
                 return self._run(session, resume=True)
             except _SessionLost as lost:
                 self.assignment.note(f"The session can't be resumed; a new one begins: {lost}")
-                self.past = Past(self.assignment.journal.recorded())
+                self.past = self._past()
         return self._run(str(uuid.uuid4()) if self.adapter.names_sessions else "", resume=False)
+
+    def _past(self) -> Past:
+        journal, rounds = self.assignment.journal, range(1, self.assignment.round)
+        return Past(journal.recorded(), [journal.recorded(round) for round in rounds])
 
     def _see_whether_it_can_run(self) -> None:
         """Pass if the program is here and may read what it would obey. Raises Ask."""
@@ -135,7 +140,8 @@ class _Work:
                 f"{self._title} can't be started: there is no program {program} on the PATH of "
                 "this worker's host. Install it there, then answer."
             )
-        loads = () if self.given["trust_repository"] else self.adapter.loads
+        obeyed = CLIS.get(self._title, self.adapter).loads  # by whichever door it is talked to
+        loads = () if self.given["trust_repository"] else obeyed
         if found := there(self.assignment.tree, loads):
             raise Ask(
                 f"{self._title} would obey {', '.join(found)} of the repository, which may run "
@@ -197,7 +203,7 @@ class _Work:
             prompt = prompts.again(
                 given["prompt"],
                 checkpoint=self._last_checkpoint(),
-                interrupted=interrupted,
+                interrupted=interrupted if self.past.entries else None,
                 news=assignment.briefing(min(most, NEWS_TOKENS)),
                 attempt=assignment.attempt,
                 connected=self.adapter.connects,
@@ -281,7 +287,7 @@ class _Work:
                 )  # fmt: skip
             summary = str(said.get("summary") or summary)
         self.assignment.journal.record(
-            self.done_key,
+            DONE,
             {"summary": summary[:4000]},
             title="The agent says that it is done",
             kind="turn",

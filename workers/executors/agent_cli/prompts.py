@@ -38,15 +38,18 @@ def again(
     attempt: str,
     connected: bool,
     checkpoint: str,
-    interrupted: Sequence[str],
+    interrupted: Sequence[str] | None,
     feedback: str = "",
     news: str = "",
 ) -> str:
-    """Return what an agent is told whose session goes on."""
+    """Return what an agent is told whose session goes on.
+
+    ``interrupted`` names what was under way when it was; None if its last run ended by itself.
+    """
     parts = []
     if feedback:
         parts.append(_found_wanting(feedback))
-    else:
+    if interrupted is not None:
         told = _INTERRUPTED
         if checkpoint:
             told += f"\nThe last checkpoint says: {checkpoint}"

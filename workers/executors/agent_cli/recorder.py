@@ -1,8 +1,9 @@
 """From what an agent says to the step's journal: tool calls, words, costs, checkpoints.
 
 Every tool call is begun when it is made and finished with what it brought; words of the model
-are recorded as they come. A checkpoint keeps the files after calls that may have changed some,
-not more often than it costs a tenth of the time: a kill loses seconds of work.
+are recorded as they come. A checkpoint keeps the files after a call that edits some, and after
+others that may have changed some as soon as that costs no more than a tenth of the time: a kill
+loses seconds of work.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -40,6 +41,8 @@ _READING = re.compile(
     r"|begin_step|finish_step|save_checkpoint|record_decision|record_discovery|propose_card"
     r"|complete_card|fail_card|block_card|release_card)$"
 )
+#: Tools that surely do.
+_WRITING = re.compile(r"(edit|write|write_file|replace|patch|file_change|create|delete|move)$")
 _TO_BE_DONE = "Go on with step {key}."
 
 
@@ -101,9 +104,15 @@ def _most(a: Usage, b: Usage) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What earlier runs of the step left in its journal."""
+    """What earlier runs of the step left in its journals: in this round's, and in those before."""
 
     entries: Mapping[str, Entry]
+    before: Sequence[Mapping[str, Entry]] = ()
+
+    @property
+    def _newest_first(self) -> Iterator[Entry]:
+        for journal in (self.entries, *reversed(self.before)):
+            yield from reversed(list(journal.values()))
 
     @property
     def last_number(self) -> int:
@@ -112,14 +121,14 @@ class Past:
 
     def session_of(self, cli: str) -> str:
         """Return the newest session with that agent, or nothing."""
-        for entry in reversed(list(self.entries.values())):
+        for entry in self._newest_first:
             if isinstance(entry.result, dict) and entry.result.get("cli") == cli:
                 return str(entry.result.get("session") or "")
         return ""
 
     def total_of(self, session: str) -> Usage:
         """Return the newest total that was recorded of the session."""
-        for entry in reversed(list(self.entries.values())):
+        for entry in self._newest_first:
             result = entry.result if isinstance(entry.result, dict) else {}
             if result.get("session") == session and isinstance(result.get("total"), dict):
                 return Usage(**result["total"])
@@ -141,7 +150,7 @@ class Recorder:
         self._open: dict[str, tuple[str, str, str]] = {}
         self._meter = Meter(Usage())
         self._dirty = False
-        self._due_at = 0.0
+        self._due_at = self._due_soon_at = 0.0
         self._last_call = ""
         self.session = ""
         self.calls = 0
@@ -239,6 +248,8 @@ class Recorder:
             return
         key, name, _ = self._open.pop(event.id)
         self._dirty = self._dirty or not _READING.search(name.lower())
+        if _WRITING.search(name.lower()):
+            self._due_at = min(self._due_at, self._due_soon_at)
         result = {"text": _short(event.text)}
         error = "" if event.ok else (_short(event.text, 500) or "It failed.")
         finish = self._journal.finish
@@ -302,8 +313,9 @@ class Recorder:
         except WorkspaceError as error:
             log.warning("%s: no checkpoint between: %s", self._assignment.card, error)
             write("")
-        took = time.monotonic() - began
-        self._due_at = time.monotonic() + max(MIN_CHECKPOINT_SECONDS, CHECKPOINT_SHARE * took)
+        now = time.monotonic()
+        self._due_soon_at = now + (now - began)
+        self._due_at = now + max(MIN_CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (now - began))
 
 
 _HANDLERS: dict[Kind, Callable[[Recorder, Event, Line], None]] = {

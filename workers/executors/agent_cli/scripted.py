@@ -178,10 +178,14 @@ class Acp:
         return "end_turn"
 
     def tool(self, session: Session, name: str, command: str) -> None:
-        call = {"sessionUpdate": "tool_call", "toolCallId": name, "kind": "execute"}
-        self.update(session, {**call, "title": command, "status": "pending"})
+        call: dict[str, Any] = {"toolCallId": name, "kind": "execute"}
+        call["sessionUpdate"] = "tool_call"
+        call = {**call, "title": command, "status": "pending"}
+        if self.asked % 2:  # some tell of a call by asking for leave
+            self.update(session, call)
         self.asked += 1
         options = [{"optionId": "no", "kind": "reject_once"}]
+        options.append({"optionId": "for-good", "kind": "allow_always"})
         options.append({"optionId": "yes", "kind": "allow_once"})
         params = {"sessionId": session.name, "toolCall": call, "options": options}
         method = "session/request_permission"

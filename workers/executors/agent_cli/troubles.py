@@ -25,7 +25,8 @@ _RATE_LIMITED = re.compile(
 )
 _NOT_SIGNED_IN = re.compile(
     r"\b401\b|unauthori[sz]ed|invalid (api )?key|invalid x-api-key|incorrect api key"
-    r"|authentication[ _](error|failed|required)|auth_required|not logged in|/login\b"
+    r"|invalid auth method|authentication[ _](error|failed|required)|auth_required"
+    r"|not logged in|/login\b"
     r"|please (log|sign) in|(api key|auth method|credentials?)\b.{0,60}"
     r"\b(missing|not set|not found|required|must be set|invalid)"
     r"|(set|specify|provide|no)\b.{0,40}\b(api[ _]key|auth method)|OAuth token (has )?expired",

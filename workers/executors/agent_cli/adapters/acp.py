@@ -25,6 +25,7 @@ from workers.executors.contract import Line, Usage
 
 from .base import SERVER, JsonLines, Plan, Start
 from .gemini import settings as gemini_settings
+from .gemini import variables as gemini_variables
 from .opencode import settings as opencode_settings
 from .opencode import variables as opencode_variables
 
@@ -51,8 +52,10 @@ class Acp:
         elif program in ("gemini", "qwen"):
             config = gemini_settings(plan)
             del config["mcpServers"]
-            name = "GEMINI_CLI" if program == "gemini" else "QWEN_CODE"
-            env = {f"{name}_SYSTEM_SETTINGS_PATH": str(plan.write("settings.json", config))}
+            if program == "gemini":
+                env = gemini_variables(plan, config)
+            else:
+                env = {"QWEN_CODE_SYSTEM_SETTINGS_PATH": str(plan.write("settings.json", config))}
         return Start([*plan.argv, *plan.args], env=env)
 
     def parser(self, plan: Plan) -> AcpTalk:
@@ -70,6 +73,7 @@ class AcpTalk(JsonLines):
         self._session = ""
         self._replaying = False
         self._saying, self._said = "", ""
+        self._called: set[str] = set()
 
     def opening(self) -> str:
         return self._request(
@@ -98,6 +102,7 @@ class AcpTalk(JsonLines):
         elif method == "session/update":
             yield from self._update(field(said, "params", "update"))
         elif method == "session/request_permission":
+            yield from self._begun(field(said, "params", "toolCall"))
             self._answer(id_, self._permitted(field(said, "params", "options")))
         elif method is not None and id_ is not None:
             error = {"code": _NO_METHOD, "message": f"There is no {str(method)[:100]} here."}
@@ -133,10 +138,7 @@ class AcpTalk(JsonLines):
         elif asked == "session/prompt":
             yield from self._finish_saying()
             counted = field(result, "_meta", "quota", "token_count") or field(result, "usage")
-            read = field(counted, "input_tokens") or field(counted, "inputTokens")
-            wrote = field(counted, "output_tokens") or field(counted, "outputTokens")
-            if number(read) or number(wrote):
-                yield Event(Kind.SPENT, usage=Usage(number(read), number(wrote)))
+            yield from self._spent(counted)
             reason = str(field(result, "stopReason"))
             ok = reason in _GOOD_ENDS
             yield from self._over(self._said if ok else f"It stopped: {reason}.", ok=ok)
@@ -160,15 +162,13 @@ class AcpTalk(JsonLines):
         kind = field(update, "sessionUpdate")
         if kind == "agent_message_chunk":
             self._saying += words(field(update, "content"))
+            yield from self._spent(field(update, "_meta", "usage"))
             return
         if kind == "agent_thought_chunk":
             return
         yield from self._finish_saying()
         if kind == "tool_call":
-            name = str(field(update, "kind") or "tool")
-            text = str(field(update, "title") or "") or about(field(update, "rawInput"))
-            called = str(field(update, "toolCallId"))
-            yield Event(Kind.CALLED, id=called, name=name, text=text)
+            yield from self._begun(update)
             yield from self._ended(update)
         elif kind == "tool_call_update":
             yield from self._ended(update)
@@ -181,9 +181,26 @@ class AcpTalk(JsonLines):
         else:
             yield OTHER
 
+    def _begun(self, call: Any) -> Iterable[Event]:
+        """Tell of a call by whatever names it first: itself, a request for leave, or its end."""
+        called = str(field(call, "toolCallId"))
+        if called not in self._called:
+            self._called.add(called)
+            yield from self._finish_saying()
+            name = str(field(call, "_meta", "toolName") or field(call, "kind") or "tool")
+            text = about(field(call, "rawInput")) or str(field(call, "title") or "")
+            yield Event(Kind.CALLED, id=called, name=name, text=text)
+
+    def _spent(self, counted: Any) -> Iterable[Event]:
+        read = field(counted, "input_tokens") or field(counted, "inputTokens")
+        wrote = field(counted, "output_tokens") or field(counted, "outputTokens")
+        if number(read) or number(wrote):
+            yield Event(Kind.SPENT, usage=Usage(number(read), number(wrote)))
+
     def _ended(self, update: Any) -> Iterable[Event]:
         status = field(update, "status")
         if status in ("completed", "failed"):
+            yield from self._begun(update)
             text = words(field(update, "content")) or words(field(update, "rawOutput"))
             called = str(field(update, "toolCallId"))
             yield Event(Kind.RETURNED, id=called, text=text, ok=status == "completed")
@@ -200,9 +217,12 @@ class AcpTalk(JsonLines):
         return [{"type": "http", "name": SERVER, "url": self._plan.mcp_url, "headers": [header]}]
 
     def _permitted(self, options: Any) -> dict[str, Any]:
-        """Allow what is asked for: nobody is there to be asked, and the sandbox is ours."""
+        """Allow what is asked for: nobody is there to be asked, and the sandbox is ours.
+
+        Once and again: what is allowed for good may be kept in a file of the repository.
+        """
         offered = [o for o in options or [] if isinstance(o, dict)]
-        for kind in ("allow_always", "allow_once"):
+        for kind in ("allow_once", "allow_always"):
             for option in offered:
                 if option.get("kind") == kind:
                     return {"outcome": {"outcome": "selected", "optionId": option["optionId"]}}

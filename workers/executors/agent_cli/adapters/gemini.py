@@ -38,6 +38,21 @@ def settings(plan: Plan) -> dict[str, Any]:
     return found
 
 
+def variables(plan: Plan, found: dict[str, Any]) -> dict[str, str]:
+    """Write Gemini CLI's settings and return the variables that make it read them.
+
+    It reads those that outrank the repository's only where nobody else may write to any folder
+    above them; in HOME it reads them always.
+    """
+    if plan.env.get("GEMINI_API_KEY"):
+        found["security"] = {"auth": {"selectedType": "gemini-api-key"}}
+    config = plan.write("settings.json", found)
+    usual = plan.home / ".gemini" / "settings.json"
+    usual.parent.mkdir(exist_ok=True)
+    usual.write_text(config.read_text())
+    return {"GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(config)}
+
+
 class Gemini:
     name, title, program = "gemini", "Gemini CLI", "gemini"
     names_sessions, resumes, connects = True, True, True
@@ -48,8 +63,7 @@ class Gemini:
         argv = [self.program, "-o", "stream-json", "--approval-mode", "yolo", "--skip-trust"]
         argv += ["--resume" if plan.resume else "--session-id", plan.session]
         argv += ["-m", plan.model] if plan.model else []
-        config = plan.write("settings.json", settings(plan))
-        env = {"GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(config)}
+        env = variables(plan, settings(plan))
         return Start([*argv, *plan.args], env=env, stdin=plan.prompt_file)
 
     def parser(self, plan: Plan) -> GeminiLines:

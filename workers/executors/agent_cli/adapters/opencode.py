@@ -26,40 +26,40 @@ class OpenCode:
     loads: tuple[str, ...] = ()
 
     def start(self, plan: Plan) -> Start:
-        model, config = plan.model, settings(plan)
-        if base := plan.env.get("OPENAI_BASE_URL"):
-            config["provider"] = {
-                "own": {
-                    "npm": "@ai-sdk/openai-compatible",
-                    "name": "own",
-                    "options": {"baseURL": base, "apiKey": "{env:OPENAI_API_KEY}"},
-                    "models": {model: {"name": model}} if model else {},
-                }
-            }
-            model = f"own/{model}" if model else ""
         argv = [self.program, "run", "--format", "json"]
         argv += ["-s", plan.session] if plan.resume else []
-        argv += ["-m", model] if model else []
-        return Start([*argv, *plan.args], env=variables(plan, config), stdin=plan.prompt_file)
+        env = variables(plan, settings(plan))
+        return Start([*argv, *plan.args], env=env, stdin=plan.prompt_file)
 
     def parser(self, plan: Plan) -> OpenCodeLines:
         return OpenCodeLines(plan.model)
 
 
 def settings(plan: Plan) -> dict[str, Any]:
-    """Return OpenCode's settings: it may do everything, and knows the server."""
+    """Return OpenCode's settings: it may do everything, and knows the server and the model."""
     server = {
         "type": "remote",
         "url": plan.mcp_url,
         "oauth": False,
         "headers": {"Authorization": f"Bearer {{env:{TOKEN_VARIABLE}}}"},
     }
-    return {
+    found: dict[str, Any] = {
         "permission": "allow",
         "autoupdate": False,
         "share": "disabled",
         "mcp": {SERVER: server},
     }
+    model, base = plan.model, plan.env.get("OPENAI_BASE_URL")
+    if base and model:
+        provider = {
+            "npm": "@ai-sdk/openai-compatible",
+            "name": "own",
+            "options": {"baseURL": base, "apiKey": "{env:OPENAI_API_KEY}"},
+            "models": {model: {"name": model}},
+        }
+        found["provider"] = {"own": provider}
+        model = f"own/{model}"
+    return {**found, "model": model} if model else found
 
 
 def variables(plan: Plan, config: dict[str, Any]) -> dict[str, str]:
