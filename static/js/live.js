@@ -15,7 +15,7 @@ const FIRST = 250, SLOWEST = 10_000, POLL = 5_000, PROBE = 20_000, MOST = 5_000;
 const REST = 1_000, TRIES = 5;
 // Between two batches: at least this, and as long as the last one took until it was painted, so
 // that a busy board leaves the page, and the server, half of their time.
-const PACE = 150, LONGEST_PACE = 4_000;
+const PACE = 150, LONGEST_PACE = 4_000, FEW = 4;
 
 /* After the next frame; a hidden page has none. */
 const painted = () => new Promise(done => {
@@ -72,7 +72,9 @@ export function connect({board, after, onEvents, onState, onResync, onPresence})
       await new Promise(rest => setTimeout(rest, REST));
     }
     const took = performance.now() - began;
-    await new Promise(rest => setTimeout(rest, Math.min(Math.max(PACE, took), LONGEST_PACE)));
+    // A single change now and then is not made to wait for the whole of it.
+    const pace = events.length > FEW ? PACE : PACE - took;
+    await new Promise(rest => setTimeout(rest, Math.min(Math.max(pace, took), LONGEST_PACE)));
     busy = false;
     soon();
   }
