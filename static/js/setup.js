@@ -73,6 +73,10 @@ if (settings) {
   });
 
   settings.addEventListener("budget-saved", ({detail}) => { if (detail.path.startsWith("/boards/")) form.dataset.version = detail.version; });
+  // Parts of the page that know of more than boards do.
+  for (const place of $$("[data-load]", settings)) {
+    fetch(place.dataset.load).then(answer => answer.ok ? answer.text() : "").then(text => { place.outerHTML = text; }).catch(() => {});
+  }
   settings.addEventListener("submit", async event => {
     const rule = event.target.closest("[data-storage-form]");
     if (!rule) return;
