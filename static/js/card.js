@@ -7,7 +7,7 @@ import {editing, ready, show} from "./edit.js";
 import {grown, logs} from "./log.js";
 import {walkable, walking} from "./lineage.js";
 import {coloured} from "./terminal.js";
-import {reviewing, viewed} from "./review.js";
+import {aside, reviewing, viewed} from "./review.js";
 import {pushUndo} from "./undo.js";
 import "./unfold.js";
 import {gettext} from "./words.js";
@@ -31,7 +31,12 @@ async function renew() {
     fresh.getElementById("card-lead").after(fresh.importNode(ask, true));
     text = fresh.getElementById("main").outerHTML;
   }
-  await htmx.swap({text, target: "#main", select: "#main", sourceElement: main, swap: "outerMorph"});
+  const back = aside();
+  try {
+    await htmx.swap({text, target: "#main", select: "#main", sourceElement: main, swap: "outerMorph"});
+  } finally {
+    back();
+  }
 }
 
 document.addEventListener("htmx:after:swap", () => {

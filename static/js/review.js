@@ -39,7 +39,7 @@ function write(row, cell) {
   let after = row;
   while (after.nextElementSibling?.matches(".rem")) after = after.nextElementSibling;
   after.after(holder);
-  const shut = () => { holder.remove(); row.closest("[data-lines]").focus({preventScroll: true}); };
+  const shut = () => { const region = holder.closest("[data-lines]"); holder.remove(); region?.focus({preventScroll: true}); };
   no.addEventListener("click", shut);
   form.addEventListener("keydown", event => {
     if (event.key === "Escape") shut();
@@ -63,6 +63,27 @@ function write(row, cell) {
     }
   });
   text.focus();
+}
+
+/* Takes a half-written remark out of the page while that is made anew; what it returns puts it back
+   below its line, or at the end of its file where that line is gone. */
+export function aside() {
+  const holder = main.querySelector("tr.writing"), region = holder?.closest("[data-lines]");
+  if (!region) return () => {};
+  let row = holder.previousElementSibling;
+  while (row?.matches(".rem")) row = row.previousElementSibling;
+  const numbers = of => [...of.querySelectorAll("td.ln")].map(cell => cell.textContent).join();
+  const {file} = region.dataset, at = row && numbers(row), text = holder.querySelector("textarea");
+  const had = document.activeElement === text && [text.selectionStart, text.selectionEnd];
+  holder.remove();
+  return () => {
+    const now = [...main.querySelectorAll("[data-lines]")].find(other => other.dataset.file === file) ?? main.querySelector("[data-lines]");
+    if (!now) return;
+    let after = [...now.querySelectorAll("tr:not(.rem)")].find(other => numbers(other) === at) ?? now.querySelector("tr:last-child");
+    while (after.nextElementSibling?.matches(".rem")) after = after.nextElementSibling;
+    after.after(holder);
+    if (had) { text.focus({preventScroll: true}); text.setSelectionRange(...had); }
+  };
 }
 
 /* The line that keys are about: arrows or J and K move it, Enter or C remarks on it. */

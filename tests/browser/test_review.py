@@ -147,3 +147,20 @@ async def test_a_conflict_is_said_and_can_be_sent_back(
     await expect(page.get_by_label("What the next worker must change")).to_have_value(
         "Bring it up to date: others changed the same lines of README.md."
     )
+
+
+async def test_a_half_written_remark_outlives_what_others_do(
+    site: Site, open_page: Open, repository: Path
+) -> None:
+    key = in_review(site, repository)
+    page = await open_page(f"/cards/{key}?tab=checkpoints")
+    await expect(page.locator("#main")).to_have_attribute("data-live", "live")
+    app = page.get_by_role("region", name="Changes in app.py")
+    await app.locator('tr[data-n="2"] td.ln').last.click()
+    text = page.get_by_label("Remark on line 2 of app.py")
+    await text.press_sequentially("half of")
+    site.call("POST", f"/api/v1/cards/{key}/messages", {"text": "I look, too."})
+    await expect(page.locator("#card-tabs a", has_text="Messages")).to_contain_text("1")
+    await expect(text).to_be_focused()
+    await page.keyboard.type(" a thought")
+    await expect(text).to_have_value("half of a thought")
