@@ -557,6 +557,8 @@ def example(side: Side, name: str) -> Any:
         "status": "active",
         "parent": None,
         "budgets": {"cost_usd": "10"},
+        "share": 2,
+        "max_running": 100,
     }
     card = {
         "goal": str(side.goal.pk),
@@ -580,6 +582,11 @@ def example(side: Side, name: str) -> Any:
         "pull": "manual",
         "allow_commands": False,
         "enforce_dead_ends": True,
+        "budgets": {"cost_usd": "100", "attempts": 1000},
+        "share": 3,
+        "max_running": 100,
+        "caps": {"labels": {"gpu": 9}, "workers": {"ada-*": 9, "agent": 50}, "each_worker": 20},
+        "ageing_seconds": 86_400,
         "defaults": {
             "max_attempts": 2,
             "review_required": False,
@@ -723,7 +730,12 @@ def example(side: Side, name: str) -> Any:
                 {"criterion": "1", "met": True, "detail": "see log", "artifact": side.artifact}
             ],
         },
-        "fail_attempt": {"error": "no disk", "lesson": "clean first", "retryable": True},
+        "fail_attempt": {
+            "error": "no disk",
+            "lesson": "clean first",
+            "retryable": True,
+            "fault": "infrastructure",
+        },
         "block_attempt": {"reason": "need a key", "question": "Which?", "options": ["a", "b"]},
         "release_attempt": {
             "summary": "half done",
