@@ -190,6 +190,7 @@ def test_aider_edits_in_its_own_way(installed: Installation, tmp_path: Path) -> 
             {"key": "check", "run": "grep first notes.txt"},
         ]
         env = {**environment(model), "OPENAI_API_BASE": f"{model.url}/v1"}
+        env["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would fetch one
         card = {"board": "NOTES", "title": "One line", "workflow": {"steps": steps, "env": env}}
         api.post("/cards", {**card, "column": "in_progress"})
         eventually(lambda: api.get("/cards/NOTES-1")["state"] in ("completed", "blocked"), 150)

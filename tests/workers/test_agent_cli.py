@@ -318,7 +318,8 @@ def test_a_word_of_another_step_is_not_taken_for_this_ones(
 
 def plan(tmp_path: Path, **fields: Any) -> Plan:
     given: dict[str, Any] = {
-        "home": tmp_path, "own": tmp_path, "tree": tmp_path / "tree", "prompt": "Do it",
+        "home": tmp_path, "own": tmp_path, "top": tmp_path / "tree",
+        "tree": tmp_path / "tree", "prompt": "Do it",
         "prompt_file": tmp_path / "prompt.md", "session": "s-1", "resume": False, "model": "m",
         "args": ("--more",), "env": {}, "url": "http://127.0.0.1:1", "token": "hfa_x",
         "trusted": False, "argv": ("agent", "--acp"), "command": "agent",
@@ -454,6 +455,15 @@ def test_neither_token_nor_prompt_is_on_the_command_line_or_in_a_file(
         assert "hfa_x" not in path.read_text()
         assert path.stat().st_mode & 0o077 == 0
     assert not list((tmp_path / "tree").iterdir())
+
+
+def test_a_workspace_is_no_part_of_a_repository_that_it_stands_in(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    inner = tmp_path / "tree" / "inner"
+    inner.mkdir(parents=True)
+    assert "--no-git" in ADAPTERS["aider"].start(plan(tmp_path, tree=inner)).argv
+    (tmp_path / "tree" / ".git").mkdir()
+    assert "--no-git" not in ADAPTERS["aider"].start(plan(tmp_path, tree=inner)).argv
 
 
 def test_the_repositorys_own_servers_and_hooks_are_left_out_unless_it_is_trusted(

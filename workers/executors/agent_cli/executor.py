@@ -14,6 +14,7 @@ import shlex
 import shutil
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from boards.workflows import storable
@@ -142,12 +143,16 @@ class _Work:
             )
         obeyed = CLIS.get(self._title, self.adapter).loads  # by whichever door it is talked to
         loads = () if self.given["trust_repository"] else obeyed
-        if found := there(self.assignment.tree, loads):
+        if found := there(self.assignment.tree, self._top, loads):
             raise Ask(
                 f"{self._title} would obey {', '.join(found)} of the repository, which may run "
                 "commands and can't be left out. Remove it, or say trust_repository: true in the "
                 "step, then answer."
             )
+
+    @property
+    def _top(self) -> Path:
+        return self.assignment.folder / "tree"
 
     @property
     def _title(self) -> str:
@@ -186,6 +191,8 @@ class _Work:
                 **assignment.env,
                 **start.env,
                 TOKEN_VARIABLE: assignment.token,
+                # A workspace without a repository is not part of one that it happens to stand in.
+                "GIT_CEILING_DIRECTORIES": str(assignment.folder),
                 "HOLDFAST_PROMPT_FILE": str(plan.prompt_file),
             },
             on_text=listener,
@@ -222,6 +229,7 @@ class _Work:
         return Plan(
             home=assignment.home,
             own=self.own,
+            top=self._top,
             tree=assignment.tree,
             prompt=prompt,
             prompt_file=prompt_file,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import PlainText, Plan, Start
+from .base import PlainText, Plan, Start, there
 
 
 class Aider:
@@ -15,6 +15,8 @@ class Aider:
         argv += ["--model", plan.model] if plan.model else []
         argv += ["--no-auto-commits", "--no-gitignore", "--no-check-update", "--no-pretty"]
         argv += ["--no-stream", "--no-analytics", "--no-show-release-notes", "--no-suggest-shell"]
+        if not there(plan.tree, plan.top, [".git"]):
+            argv.append("--no-git")  # else it makes a repository
         for what in ("input", "chat"):
             argv += [f"--{what}-history-file", str(plan.own / f"{what}.history")]
         return Start([*argv, *plan.args], env={"AIDER_MAP_TOKENS": "1024"})

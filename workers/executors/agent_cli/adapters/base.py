@@ -17,11 +17,15 @@ TOKEN_VARIABLE = "HOLDFAST_TOKEN"  # no file holds the token, agents put it in w
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run of an agent. ``session`` is the one to go on with if ``resume``, else its name
-    for a new one where the agent lets us name it. ``own`` is a folder of the agent's in HOME."""
+    """One run of an agent, in the folder ``tree`` of the workspace ``top``.
+
+    ``session`` is the one to go on with if ``resume``, else its name for a new one where the
+    agent lets us name it. ``own`` is a folder of the agent's in HOME.
+    """
 
     home: Path
     own: Path
+    top: Path
     tree: Path
     prompt: str
     prompt_file: Path
@@ -123,11 +127,11 @@ class PlainText:
         return [Event(Kind.OVER, text="\n".join(self._last), ok=exit_code == 0)]
 
 
-def there(tree: Path, names: Iterable[str]) -> list[str]:
-    """Return those of the files that stand in the folder or one above it, up to its repository."""
-    found = []
+def there(tree: Path, top: Path, names: Sequence[str]) -> list[str]:
+    """Return those of the files that stand in the folder or one above it, up to ``top``."""
+    found: list[str] = []
     for folder in (tree, *tree.parents):
         found += [name for name in names if os.path.lexists(folder / name)]
-        if (folder / ".git").exists():
+        if folder == top:
             break
     return sorted(set(found))

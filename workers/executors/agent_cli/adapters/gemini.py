@@ -50,7 +50,12 @@ def variables(plan: Plan, found: dict[str, Any]) -> dict[str, str]:
     usual = plan.home / ".gemini" / "settings.json"
     usual.parent.mkdir(exist_ok=True)
     usual.write_text(config.read_text())
-    return {"GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(config)}
+    # It starts no server in a folder that it doesn't trust, not even one that we name. What it
+    # would load from there is asked about before, see ``loads``.
+    return {
+        "GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(config),
+        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+    }
 
 
 class Gemini:
