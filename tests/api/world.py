@@ -255,7 +255,7 @@ class Side:
 
     def _member(self) -> int:
         people = Membership.objects.filter(board=self.board, user__isnull=False)
-        return people.values_list("pk", flat=True).first() or 999999
+        return people.order_by("pk").values_list("pk", flat=True).first() or 999999
 
     def missing(self, operation: Operation) -> str:
         """Return the operation's path with things in its blanks that never were."""
@@ -492,7 +492,9 @@ class World:
         )
         self.root = Caller(tokens.issue("root", everywhere=Role.OPERATOR).plaintext)
         ann = get_user_model().objects.create_user("ann")
-        Membership.objects.create(board=self.here.board, user=ann, role=Role.OPERATOR)
+        zoe = get_user_model().objects.create_user("zoe")  # or nobody could take ann's role away
+        for user in (ann, zoe):
+            Membership.objects.create(board=self.here.board, user=user, role=Role.OPERATOR)
         self.person = Caller(user=ann)
         give_notice(self.here, ann)
         give_notice(self.there, get_user_model().objects.create_user("eve"))
@@ -581,6 +583,7 @@ def example(side: Side, name: str) -> Any:
         "repository": "",
         "pull": "manual",
         "allow_commands": False,
+        "allow_network": False,
         "enforce_dead_ends": True,
         "budgets": {"cost_usd": "100", "attempts": 1000},
         "share": 3,
@@ -592,6 +595,7 @@ def example(side: Side, name: str) -> Any:
             "review_required": False,
             "lease_seconds": 30,
             "follow_ups": 3,
+            "start_from_parents": True,
         },
     }
     columns = [
@@ -642,6 +646,8 @@ def example(side: Side, name: str) -> Any:
             "column": "in_progress",
             "before": side.cards["waiting"].key,
             "after": None,
+            "goal": None,
+            "priority": 1,
         },
         "change_cards": {
             "cards": [side.cards["waiting"].key],
@@ -678,6 +684,8 @@ def example(side: Side, name: str) -> Any:
             "message": "Merge it",
             "checkpoint": 1,
             "approve": True,
+            "on_conflict": "refuse",
+            "reason": "mend the conflicts",
         },
         "fork_card": {
             "checkpoint": 1,
