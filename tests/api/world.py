@@ -596,6 +596,9 @@ def example(side: Side, name: str) -> Any:
             "lease_seconds": 30,
             "follow_ups": 3,
             "start_from_parents": True,
+            "memory_mb": 512,
+            "processes": 64,
+            "output_mb": 8,
         },
     }
     columns = [
