@@ -184,8 +184,8 @@ def _remove_strays(shard: str, before: float) -> int:
 @contextlib.contextmanager
 def _shard(sha: str, how: int) -> Iterator[None]:
     """Hold the shard of a digest: shared while storing, alone while collecting."""
-    folder = _root() / "locks"
-    folder.mkdir(exist_ok=True)
+    folder = Path(settings.DATA_DIR) / "artifact-locks"
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / sha[:2], "w") as lock:
         fcntl.flock(lock, how)
         yield
