@@ -45,7 +45,7 @@ def test_the_same_content_is_kept_once(tmp_path):
     first = store(content_type="text/plain")
     again, new = artifacts.store([CONTENT], content_type="x/y", principal=EVE.key)
     assert (again, new, again.content_type) == (first, False, "text/plain")
-    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1
+    assert len([p for p in (tmp_path / "artifacts").rglob("*") if p.is_file()]) == 1
 
 
 def test_two_uploads_at_once_do_no_harm_to_a_third():
