@@ -488,6 +488,7 @@ class TestStart:
         assert merging.start_of(child) is None
 
 
+@pytest.mark.django_db(transaction=True)
 def test_two_cards_merged_at_once_are_both_there(place):
     both = [place.worked({f"{n}.py": f"{n}\n"}) for n in range(2)]
     faults: list[Exception] = []
