@@ -52,7 +52,7 @@ def test_a_move_by_someone_who_saw_an_old_version_is_refused(world: World) -> No
     refused = world.member.post(f"{path}/move", {"column": "blocked"}, If_Match=tag)
     assert refused.refusal == (412, "stale_version")
     assert refused["current"]["kind"] == "review"
-    assert world.member.delete(path, If_Match=tag).refusal == (412, "stale_version")
+    assert world.operator.delete(path, If_Match=tag).refusal == (412, "stale_version")
 
 
 def test_a_patch_that_also_moves_asks_for_one_version_only(world: World) -> None:
