@@ -59,7 +59,7 @@ def _shown(standing: Standing, owner: Any) -> dict[str, Any]:
         "path": f"/{standing.kind}s/{owner.pk}",
         "was": json.dumps(owner.budgets),
         "over": standing.why,
-        "rows": [_bound(standing, name) for name in standing.limits],
+        "rows": [_bound(standing, name) for name in bounds.UNITS if name in standing.limits],
         "fields": _fields(standing.limits),
     }
 

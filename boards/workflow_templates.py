@@ -41,7 +41,8 @@ def find(board: Board, name: str) -> WorkflowTemplate:
 
 def asked(template: WorkflowTemplate) -> tuple[Input, ...]:
     """Return what the template asks of whoever makes a card from it."""
-    return workflows.parse(template.workflow).inputs
+    # In the order in which they are written: PostgreSQL's JSON keeps none.
+    return workflows.parse(template.source).inputs
 
 
 def make(

@@ -128,7 +128,7 @@ class Needed:
 
     def _named(self, card: Card) -> None:
         self.need("it has a name", [n for n, point in self.points.items() if point.tag])
-        for place in card.messages.exclude(place=None).values_list("place", flat=True):
+        for place in card.messages.filter(place__isnull=False).values_list("place", flat=True):
             told = [(place or {}).get(name) for name in ("checkpoint", "from")]
             self.need("somebody remarked on it", [n for n in told if isinstance(n, int)])
         adopted = Salvage.objects.filter(attempt__card=card, adopted_as__isnull=False)
