@@ -37,7 +37,7 @@ class Viewer {
     const one = name => root.querySelector(name);
     Object.assign(this, {body: one(".lbody"), size: one(".lsize"), list: one(".lrows"), pill: one(".lpill"), count: one("[data-count]"), empty: one(".lempty")});
     this.body.setAttribute("aria-label", root.dataset.label ?? "");
-    for (const input of root.querySelectorAll(".lbar input")) input.id = "";
+    for (const input of root.querySelectorAll(".lbar input")) input.removeAttribute("id");
     this.wrap(localStorage.getItem("log-wrap") === "on");
     this.wire(one);
     this.follow = !root.dataset.from;
