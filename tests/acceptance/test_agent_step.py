@@ -136,7 +136,7 @@ def kill_the_worker(api: Api, model: Model, dice: random.Random) -> str:
     attempt = eventually(at_work, 60)
     asked = len(model.turns) + dice.randint(1, 2)
     eventually(lambda: len(model.turns) >= asked, 60)
-    time.sleep(dice.uniform(0, 1.5))
+    time.sleep(dice.uniform(0, 0.4))  # it asks about once a second, and ends by itself soon
     os.kill(worker_above(working_for(attempt["id"])[0]), signal.SIGKILL)
     eventually(lambda: not working_for(attempt["id"]), 20)
     return str(attempt["id"])
