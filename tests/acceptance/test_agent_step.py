@@ -134,10 +134,12 @@ def kill_the_worker(api: Api, model: Model, dice: random.Random) -> str:
         return attempt and working_for(attempt["id"]) and attempt
 
     attempt = eventually(at_work, 60)
-    asked = len(model.turns) + dice.randint(1, 2)
+    asked = len(model.turns) + 1
     eventually(lambda: len(model.turns) >= asked, 60)
-    time.sleep(dice.uniform(0, 0.4))  # it asks about once a second, and ends by itself soon
-    os.kill(worker_above(working_for(attempt["id"])[0]), signal.SIGKILL)
+    time.sleep(dice.uniform(0, 0.4))  # it has few turns, and each takes less than a second
+    # Between two programs of the attempt there is none for a moment.
+    program = eventually(lambda: working_for(attempt["id"]), 20)[0]
+    os.kill(worker_above(program), signal.SIGKILL)
     eventually(lambda: not working_for(attempt["id"]), 20)
     return str(attempt["id"])
 
