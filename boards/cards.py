@@ -113,7 +113,7 @@ def edit_board(
         board = Board.objects.select_for_update(no_key=True).get(pk=board_id)
         if expected_version is not None and board.version != expected_version:
             raise Stale(f"The board is at version {board.version}; load it again and redo it.")
-        for name in (plain := BOARD_FIELDS):
+        for name in BOARD_FIELDS:
             if name in changes:
                 setattr(board, name, changes[name])
         if "columns" in changes:
@@ -124,7 +124,7 @@ def edit_board(
             since = board.archived_at or timezone.now()
             board.archived_at = since if changes["archived"] else None
         board.version += 1
-        board.save(update_fields=[*plain, "archived_at", "version"])
+        board.save(update_fields=[*BOARD_FIELDS, "archived_at", "version"])
         if "budgets" in changes:
             bounds.look_later(board=board.pk)
         note_board(board, "board.edited", actor)
