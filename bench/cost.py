@@ -102,6 +102,8 @@ def counts() -> Iterator[dict[str, Any]]:
     from boards.models import Board
     from checkpoints import recovery, steps
     from workers.assignments import Desk, Journal
+    from workers.database import Database
+    from workers.runner import Slice
     from workers.watch import Watch
 
     settings.ALLOWED_HOSTS = ["testserver"]
@@ -123,8 +125,9 @@ def counts() -> Iterator[dict[str, Any]]:
     yield {"case": "finish step", **counted(lambda: steps.finish(attempt.pk, "c", "succeeded"))}
     yield {"case": "checkpoint", **counted(lambda: recovery.save(attempt.pk, saved))}
     yield {"case": "heartbeat", **counted(lambda: leases.heartbeat(attempt.pk))}
+    ledger = Database(attempt)
     # What a worker writes for a ``ctx.step`` of a Python workflow, as its clerk does.
-    journal = Journal(Desk(attempt, attempt.card, Watch(attempt)), ["flow/1"], done=0, total=1)
+    journal = Journal(Desk(ledger, Watch(ledger, Slice())), ["flow/1"], done=0, total=1)
     yield {"case": "ctx.step", **counted(lambda: journal.record("a", {"n": 1}, title="A"))}
 
     issued = tokens.issue("bench", roles={attempt.board_id: 2})

@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "message": (_("Messages"), ("message.", "card.answered", "card.blocked", "card.rejected")),
     "memory": (_("Decisions and discoveries"), ("decision.", "discovery.")),
     "goal": (_("Goals"), ("goal.", "criterion.", "evidence.")),
-    "board": (_("Board and members"), ("board.", "member.")),
+    "board": (_("Board and members"), ("board.", "member.", "secret.")),
     "log": (_("Output"), ("log.",)),
 }
 #: What a person need not see unless asked for: a running command's every few lines.

@@ -12,7 +12,9 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-import boards.notices.admin  # noqa: F401 — registers its own pages
+import boards.notices.admin
+import boards.planning.admin
+import boards.secrets.admin  # noqa: F401
 from boards import cards, leases, members, tokens, workflow_templates
 from boards.authentication import principal_of_user
 from boards.models import (
@@ -24,8 +26,11 @@ from boards.models import (
     Membership,
     Message,
     Presence,
+    Race,
+    Racer,
     SavedView,
     Spending,
+    Split,
     Token,
     WorkflowTemplate,
 )
@@ -156,6 +161,7 @@ class BoardForm(EditForm):
             "allow_commands",
             "allow_network",
             "enforce_dead_ends",
+            "answer_by_link",
             "budgets",
             "share",
             "max_running",
@@ -291,6 +297,42 @@ class SavedViewAdmin(ViewOnly):
     ordering = ("board__key", "name")
 
 
+@admin.register(Race)
+class RaceAdmin(ViewOnly):
+    """Cards that compete from one checkpoint; they are started and decided at the card."""
+
+    list_display = ("source", "board", "choose", "started_by", "started_at", "winner", "decided_at")
+    list_filter = ("choose", ("decided_at", admin.EmptyFieldListFilter), "board")
+    list_select_related = ("source", "board", "winner")
+    search_fields = ("=source__key", "=winner__key", "=board__key", "started_by")
+    ordering = ("-started_at",)
+
+
+@admin.register(Racer)
+class RacerAdmin(ViewOnly):
+    """What each card of a race scored, and why it lost."""
+
+    list_display = ("card", "number", "told_approach", "score", "problem", "lost")
+    list_select_related = ("card",)
+    search_fields = ("=card__key", "approach", "lost")
+    ordering = ("-card_id",)
+
+    @admin.display(description="approach")
+    def told_approach(self, racer: Racer) -> str:
+        return short(racer.approach) or "–"
+
+
+@admin.register(Split)
+class SplitAdmin(ViewOnly):
+    """Cards whose work was handed to part-cards; they are joined at the card."""
+
+    list_display = ("card", "checkpoint", "actor", "at", "joined_as", "joined_at")
+    list_filter = (("joined_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("card",)
+    search_fields = ("=card__key", "actor")
+    ordering = ("-id",)
+
+
 class TemplateForm(EditForm):
     class Meta:
         model = WorkflowTemplate
@@ -410,8 +452,9 @@ class TokenForm(RefusableForm):
 
     class Meta:
         model = Token
-        fields = ("name", "everywhere", "expires_at", "owner")
+        fields = ("name", "everywhere", "expires_at", "owner", "carries_secrets")
         help_texts = {
+            "carries_secrets": "A worker on another host is told the boards' secrets with it.",
             "everywhere": "A role on every board, those to come included.",
             "owner": "The token is worth nothing while this account is inactive.",
         }
@@ -444,11 +487,12 @@ class TokenAdmin(WithMembers):
     ordering = ("-created_at",)
     actions = ("revoke",)
     steered_by = "boards.change_token"
-    asked = ("name", "boards", "role", "everywhere", "expires_at", "owner")
+    asked = ("name", "boards", "role", "everywhere", "expires_at", "owner", "carries_secrets")
     kept = (
         "name",
         "owner",
         "everywhere",
+        "carries_secrets",
         "expires_at",
         "ends_in",
         "state",
@@ -492,6 +536,7 @@ class TokenAdmin(WithMembers):
             roles={board.pk: form.cleaned_data["role"] for board in form.cleaned_data["boards"]},
             everywhere=Role(everywhere) if everywhere is not None else None,
             expires_at=form.cleaned_data.get("expires_at"),
+            carries_secrets=form.cleaned_data["carries_secrets"],
         )
         for field in Token._meta.concrete_fields:
             setattr(obj, field.attname, getattr(issued.token, field.attname))
@@ -835,8 +880,8 @@ def _lease(expires_at: Any) -> str:
 class MessageAdmin(ViewOnly):
     """What was said about cards; people answer on the card's page."""
 
-    list_display = ("card", "kind", "actor", "says", "is_open", "at")
-    list_filter = ("kind", ("closed_at", admin.EmptyFieldListFilter), "card__board")
+    list_display = ("card", "kind", "asks", "actor", "says", "is_open", "due_at", "via", "at")
+    list_filter = ("kind", "asks", ("closed_at", admin.EmptyFieldListFilter), "card__board")
     list_select_related = ("card",)
     search_fields = ("=card__key", "text", "actor")
     date_hierarchy = "at"

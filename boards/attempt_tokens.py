@@ -1,6 +1,7 @@
-"""Tokens of attempts: a bearer that opens one live attempt of a built-in worker, nothing else.
+"""Tokens of attempts: a bearer that opens one live attempt, nothing else.
 
-A program that a built-in worker starts, such as a coding agent, reaches the server with it. It
+A program that a worker starts for a card's workflow, such as a coding agent, reaches the server
+with it; only workers that carry workflows out are told theirs. It
 is derived, never stored, and worth nothing once the attempt is over. Its principal sees the
 attempt's card and no other, and may record what it does; who may end the attempt is the worker
 alone.
@@ -12,8 +13,11 @@ import re
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
+from boards import tokens
 from boards.models import Attempt
 from kernel.access import Principal, Role, Scope
 
@@ -31,7 +35,7 @@ def token_of(attempt_id: UUID) -> str:
 def principal_of(plaintext: str) -> Principal | None:
     """Return who the token stands for, or None if it opens nothing or not any more.
 
-    An attempt that was claimed with a token of its own has none of these.
+    One that was claimed with a token of its own ends with that one.
     """
     match = _TOKEN.fullmatch(plaintext)
     if match is None:
@@ -39,7 +43,8 @@ def principal_of(plaintext: str) -> Principal | None:
     attempt_id = UUID(match.group(1))
     if not constant_time_compare(plaintext, token_of(attempt_id)):
         return None
-    held = Attempt.objects.held(attempt_id).filter(token=None)
+    live = tokens.live(timezone.now()).values("pk")
+    held = Attempt.objects.held(attempt_id).filter(Q(token=None) | Q(token__in=live))
     row = held.values_list("board_id", "card_id", "card__goal_id", "worker").first()
     if row is None:
         return None

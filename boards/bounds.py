@@ -20,7 +20,7 @@ pass its bound together, each by the step it is in.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import partial
@@ -293,23 +293,31 @@ def charge(*attempts: Attempt | None) -> None:
     After the column and before the event counter, in the order of locks. None adds nothing.
     """
     ended = [attempt for attempt in attempts if attempt is not None]
-    if not ended:
-        return
+    if ended:
+        _sum_up(ended, "+")
+
+
+def take_back(attempt: Attempt) -> None:
+    """Take an ended attempt that goes on out of the sums again; while it lives it is added."""
+    _sum_up([attempt], "-")
+
+
+def _sum_up(ended: Sequence[Attempt], sign: str) -> None:
     with connection.cursor() as cursor:
         on_postgresql = _vendor() == "postgresql"
         ids = [a.pk if on_postgresql else a.pk.hex for a in ended]
-        cursor.execute(charging(f"a.id IN ({', '.join(['%s'] * len(ids))})"), ids)
+        cursor.execute(charging(f"a.id IN ({', '.join(['%s'] * len(ids))})", sign), ids)
     for attempt in ended:
         look_later(card=attempt.card_id)
 
 
-def charging(which: str) -> str:
+def charging(which: str, sign: str = "+") -> str:
     """Return the statement that adds up the ended attempts, ``a``, that ``which`` narrows to."""
     return _CHARGE.format(
         sums=", ".join(_SUMS),
         lasted=_TOOK[_vendor()],
         which=which,
-        added=", ".join(f"{name} = s.{name} + excluded.{name}" for name in _SUMS),
+        added=", ".join(f"{name} = s.{name} {sign} excluded.{name}" for name in _SUMS),
     )
 
 

@@ -14,13 +14,14 @@ from uuid import UUID
 from django.db.models import F, RestrictedError
 from django.utils import timezone
 
-from boards import bounds, dispatch, inputs, leases, ranks, workflows
-from boards.models import Board, Card, Column, Dependency, Membership, Message
+from boards import bounds, dispatch, inputs, leases, placing, questions, races, ranks, workflows
+from boards.models import Board, Card, Column, Dependency, Membership, Message, Split
 from events import log
-from goals.models import Goal
+from goals import discoveries
+from goals.models import Discovery, Goal
+from kernel import sql
 from kernel.access import Principal, Role
 from kernel.errors import BudgetExceeded, Invalid, NotFound, Stale, TransitionRefused
-from kernel.sql import insert_or_skip
 from kernel.tx import transition
 
 State = Card.State
@@ -49,6 +50,7 @@ BOARD_FIELDS = (
     "allow_commands",
     "allow_network",
     "enforce_dead_ends",
+    "answer_by_link",
     "defaults",
     "budgets",
     "share",
@@ -71,6 +73,8 @@ EDITABLE = (
     "max_attempts",
     "review_required",
     "due_at",
+    "estimate",
+    "covers",
     "budgets",
 )
 
@@ -89,7 +93,7 @@ def create_board(
     """Return a new board with its columns; its maker is an operator of it."""
     with transition():
         board = Board(key=key, name=name, **fields)
-        if not insert_or_skip(board):
+        if not sql.insert_or_skip(board):
             raise Invalid.field("key", f"{key} is taken by another board; choose another key.")
         wanted = columns or [{"name": name, "kind": kind} for name, kind in FIRST_COLUMNS]
         _set_columns(board, wanted)
@@ -118,7 +122,7 @@ def edit_board(
                 setattr(board, name, changes[name])
         if "columns" in changes:
             # Locked, so that no card comes to a column that goes.
-            list(board.columns.order_by("pk").select_for_update(no_key=True))
+            sql.lock(board.columns.order_by("pk"))
             _set_columns(board, changes["columns"])
         if "archived" in changes:
             since = board.archived_at or timezone.now()
@@ -207,8 +211,8 @@ def create(
             created_by=actor,
             **fields,
         )
-        _depend(card, depends_on)
-        leases.note(card, "card.created", actor, title=title[:200], **_filed(card))
+        depend(card, depends_on)
+        placing.note(card, "card.created", actor, title=title[:200], **_filed(card))
         nudge_if_claimable(card)
     return card
 
@@ -222,7 +226,7 @@ def follow_up(attempt_id: UUID, **fields: Any) -> Card:
     parents: Sequence[Card] = fields.get("depends_on") or ()
     with transition():
         if parents:
-            _lock_board(parents[0].board_id)
+            lock_board(parents[0].board_id)
             _lock_cards({p.pk for p in parents})
         held = leases.hold(attempt_id, add={"follow_ups": 1}, ask_bounded=True)
         parent = Card.objects.select_related("board", "goal").get(pk=held.card_id)
@@ -232,9 +236,31 @@ def follow_up(attempt_id: UUID, **fields: Any) -> Card:
                 f"This attempt has proposed its {allowed} cards; finish, or ask a person for more."
             )
         if held.bounded:
-            _lock_board(parent.board_id)  # or two attempts would both propose the last one
+            lock_board(parent.board_id)  # or two attempts would both propose the last one
             bounds.check_follow_up(parent.pk)
         return create(parent.board, held.actor, goal=parent.goal, **fields)
+
+
+def of_discovery(discovery: Discovery, actor: str) -> Card:
+    """Return a new backlog card that is to see to the discovery, on the discovery's goal.
+
+    Raises TransitionRefused where a card was made of it already, or it is settled.
+    """
+    with transition():
+        board = Board.objects.get(pk=discovery.board_id)
+        kind = discovery.kind.replace("_", " ")
+        cards = Card.objects.filter(pk__in=[discovery.card_id] if discovery.card_id else [])
+        origin = cards.values_list("key", flat=True).first()
+        found = f"Found at {origin}: {kind}." if origin else f"Found: {kind}."
+        card = create(
+            board,
+            actor,
+            title=discovery.title,
+            goal=discovery.goal,
+            description=f"{discovery.detail}\n\n{found}".strip(),
+        )
+        discoveries.propose(discovery.pk, actor, card.pk, card.key)
+    return card
 
 
 def edit(
@@ -272,13 +298,13 @@ def edit(
             card.inputs = inputs.checked(asked, card.inputs or {})
             names = list(dict.fromkeys([*names, "inputs"]))
         if "depends_on" in changes:
-            _depend(card, changes["depends_on"])
+            depend(card, changes["depends_on"])
         _touch(card)
         card.save(update_fields=[*names, "unmet_dependencies", "version", "updated_at"])
         told = {name: value for name, value in _filed(card).items() if name in changes}
         if "title" in changes:
             told["title"] = card.title[:200]
-        leases.note(card, "card.edited", actor, changed=[*names, *_extra(changes)], **told)
+        placing.note(card, "card.edited", actor, changed=[*names, *_extra(changes)], **told)
         if {"budgets", "goal"} & set(names):
             bounds.look_later(card=card.pk)
         nudge_if_claimable(card)
@@ -301,7 +327,7 @@ def move(
     """
     with transition():
         ranks.make_room(column_id, card_id, before=before, after=after)
-        leases.lock_race(card_id)
+        races.lock(card_id)
         card = lock(card_id)
         check_version(card, expected_version)
         _refuse_archived(card)
@@ -313,17 +339,17 @@ def move(
         revoked = None
         if target.kind != source.kind:
             state = STATE_IN[target.kind]
-            revoked = leases.revoke(card, reason=f"moved to {target.name} by {actor}")
+            revoked = placing.revoke(card, reason=f"moved to {target.name} by {actor}")
             card.failures = 0
             card.not_before = None
             blocked = state == State.BLOCKED
             card.blocked_reason = f"Moved here by {_short(actor)}." if blocked else ""
-        dependents = leases.lock_dependents(card, state)
-        column = ranks.lock(column_id)
+        dependents = placing.lock_dependents(card, state)
+        column = ranks.locked(target)
         rank = ranks.beside(column, card, before=before, after=after)
-        leases.enter(card, column, state, rank, dependents)
-        leases.settle_race(card, actor, ended=revoked)
-        leases.note(
+        placing.enter(card, column, state, rank, dependents)
+        races.settle(card, actor, ended=revoked, chosen=True)
+        placing.note(
             card,
             "card.moved",
             actor,
@@ -365,14 +391,15 @@ def refile(
 def cancel(card_id: UUID, actor: str) -> Card:
     """Stop the card for good and revoke its lease, if any."""
     with transition():
+        races.lock(card_id)
         card = lock(card_id)
         if card.state in (State.COMPLETED, State.CANCELLED):
             raise TransitionRefused(f"{card.key} is {card.state} already.")
-        revoked = leases.revoke(card, reason=f"cancelled by {actor}")
+        revoked = placing.revoke(card, reason=f"cancelled by {actor}")
         card.paused = False
-        leases.place(card, State.CANCELLED)
-        bounds.charge(revoked)
-        leases.note(card, "card.cancelled", actor, revoked=revoked.number if revoked else None)
+        placing.place(card, State.CANCELLED)
+        races.settle(card, actor, ended=revoked)
+        placing.note(card, "card.cancelled", actor, revoked=revoked.number if revoked else None)
     return card
 
 
@@ -383,11 +410,16 @@ def pause(card_id: UUID, actor: str) -> Card:
         if card.state in (State.COMPLETED, State.CANCELLED):
             raise TransitionRefused(f"{card.key} is {card.state}; there is nothing to pause.")
         if not card.paused:
-            card.paused = True
-            _touch(card)
-            card.save(update_fields=["paused", "version", "updated_at"])
-            leases.note(card, "card.paused", actor)
+            hold(card, actor)
     return card
+
+
+def hold(card: Card, actor: str) -> None:
+    """Pause the locked card."""
+    card.paused = True
+    _touch(card)
+    card.save(update_fields=["paused", "version", "updated_at"])
+    placing.note(card, "card.paused", actor)
 
 
 def resume(card_id: UUID, actor: str) -> Card:
@@ -398,7 +430,7 @@ def resume(card_id: UUID, actor: str) -> Card:
             card.paused = False
             _touch(card)
             card.save(update_fields=["paused", "version", "updated_at"])
-            leases.note(card, "card.resumed", actor)
+            placing.note(card, "card.resumed", actor)
             nudge_if_claimable(card)
     return card
 
@@ -416,8 +448,8 @@ def retry(card_id: UUID, actor: str) -> Card:
         card.not_before = None
         card.paused = False
         card.blocked_reason = ""
-        leases.place(card, State.WAITING)
-        leases.note(card, "card.retried", actor)
+        placing.place(card, State.WAITING)
+        placing.note(card, "card.retried", actor)
         nudge_if_claimable(card)
     return card
 
@@ -425,14 +457,31 @@ def retry(card_id: UUID, actor: str) -> Card:
 def approve(card_id: UUID, actor: str) -> Card:
     """Complete a card in review; in a race it is the winner."""
     with transition():
-        leases.lock_race(card_id)
+        races.lock(card_id)
         card = lock(card_id)
         if card.state != State.REVIEW:
             raise TransitionRefused(f"{card.key} is {card.state}, not in review.")
-        leases.place(card, State.COMPLETED)
-        leases.settle_race(card, actor)
-        leases.note(card, "card.approved", actor)
+        placing.place(card, State.COMPLETED)
+        races.settle(card, actor, chosen=True)
+        placing.note(card, "card.approved", actor)
+        discoveries.settle_of_card(card.pk, card.key, actor)
     return card
+
+
+def choose(card_id: UUID, actor: str) -> Card:
+    """Complete a racer in review as the winner of its race; its rivals are cancelled."""
+    with transition():
+        races.lock(card_id)
+        card = lock(card_id)
+        if card.race_id is None:
+            raise TransitionRefused(f"{card.key} runs in no race.")
+        if races.under_way(card) is None:
+            raise TransitionRefused(f"The race of {card.key} is decided already.")
+        if card.state != State.REVIEW:
+            raise TransitionRefused(
+                f"{card.key} is {card.state}; choose a racer that stands in review."
+            )
+        return approve(card_id, actor)
 
 
 def reject(card_id: UUID, actor: str, reason: str) -> Card:
@@ -444,20 +493,30 @@ def reject(card_id: UUID, actor: str, reason: str) -> Card:
         Message.objects.create(card=card, kind=Message.Kind.REVIEW, actor=actor, text=reason)
         card.failures = 0
         card.not_before = None
-        leases.place(card, State.WAITING)
-        leases.note(card, "card.rejected", actor, reason=reason[:300])
+        placing.place(card, State.WAITING)
+        placing.note(card, "card.rejected", actor, reason=reason[:300])
         nudge_if_claimable(card)
     return card
 
 
 def say(
-    card_id: UUID, actor: str, text: str, *, answers: int | None = None, pinned: bool = False
+    card_id: UUID,
+    actor: str,
+    text: str,
+    *,
+    answers: int | None = None,
+    reason: str = "",
+    via: str = "",
+    pinned: bool = False,
 ) -> Message:
-    """Return the note or answer, kept on the card.
+    """Return the note or answer, kept on the card; an answer with its ``reason`` and how it came.
 
-    Answering the last open question of a blocked card makes it claimable again.
+    Answering the last open question of a blocked card makes it claimable again. Raises NoAnswer
+    for what the question doesn't take; of two who answer at once the second hears of the first.
     """
     with transition():
+        if answers is not None and (board_id := questions.sealed_on(answers)):
+            lock_board(board_id)  # before the card: setting a secret locks it, too
         card = lock(card_id)
         question = None
         if answers is not None:
@@ -465,7 +524,8 @@ def say(
             if question is None:
                 raise Invalid.field("answers", "names no question on this card.")
             if question.closed_at is not None:
-                raise TransitionRefused("The question is answered already.")
+                raise TransitionRefused(questions.why_closed(question))
+            text = questions.accepted(question, actor, text)
             question.closed_at = timezone.now()
             question.save(update_fields=["closed_at"])
         message = Message.objects.create(
@@ -474,13 +534,17 @@ def say(
             actor=actor,
             text=text,
             answers=question,
+            detail=reason if question else "",
+            via=via if question else "",
             pinned=pinned,
         )
+        if question:
+            placing.answered.send(Card, card=card, question=question, answer=message)
         if question and card.state == State.BLOCKED and not open_questions(card).exists():
             card.blocked_reason = ""
             card.not_before = None
-            leases.place(card, State.WAITING)
-        leases.note(
+            placing.place(card, State.WAITING)
+        placing.note(
             card, "card.answered" if question else "message.posted", actor, message=message.pk
         )
         nudge_if_claimable(card)
@@ -494,7 +558,7 @@ def pin(message: Message, actor: str, pinned: bool) -> Message:
         message.pinned = pinned
         if changed:
             kind = "message.pinned" if pinned else "message.unpinned"
-            leases.note(message.card, kind, actor, message=message.pk)
+            placing.note(message.card, kind, actor, message=message.pk)
     return message
 
 
@@ -507,8 +571,8 @@ def delete(card_id: UUID, actor: str, *, expected_version: int | None = None) ->
             raise TransitionRefused(f"{card.key} is running; cancel it before deleting it.")
         if card.state != State.COMPLETED:
             # Whoever waited for it waits no longer, as if it were done.
-            leases.tell_dependents(leases.lock_dependents(card, State.COMPLETED), -1)
-        leases.note(card, "card.deleted", actor, title=card.title[:200])
+            placing.tell_dependents(placing.lock_dependents(card, State.COMPLETED), -1)
+        placing.note(card, "card.deleted", actor, title=card.title[:200])
         try:
             card.delete()
         except RestrictedError:
@@ -538,7 +602,7 @@ def archive(card_id: UUID, actor: str) -> Card:
             card.archived_at = timezone.now()
             _touch(card)
             card.save(update_fields=["archived_at", "version", "updated_at"])
-            leases.note(card, "card.archived", actor)
+            placing.note(card, "card.archived", actor)
     return card
 
 
@@ -550,7 +614,7 @@ def unarchive(card_id: UUID, actor: str) -> Card:
             card.archived_at = None
             _touch(card)
             card.save(update_fields=["archived_at", "version", "updated_at"])
-            leases.note(card, "card.restored", actor)
+            placing.note(card, "card.restored", actor)
     return card
 
 
@@ -567,14 +631,28 @@ def why_waiting(card: Card, now: datetime | None = None) -> tuple[str, str]:
     if card.overspent:
         return "paused", f"{card.overspent} Raise the budget to let it go on."
     if card.unmet_dependencies:
-        many = "cards" if card.unmet_dependencies > 1 else "card"
-        return "dependency", f"Waits for {card.unmet_dependencies} other {many} to be completed."
+        return "dependency", _waits_for(card)
     if card.not_before is not None and card.not_before > now:
         seconds = int((card.not_before - now).total_seconds()) + 1
         return "backoff", f"Backs off for {seconds} s before the next attempt."
     if card.requires:
         return "capability", f"Waits for a worker with {', '.join(card.requires)}."
     return "queue", "Waits for the next free worker."
+
+
+def _waits_for(card: Card) -> str:
+    """Return which cards it waits for; what keeps them, where its dependencies are loaded."""
+    count = card.unmet_dependencies
+    if "dependencies" in getattr(card, "_prefetched_objects_cache", {}):
+        parents = [d.depends_on for d in card.dependencies.all()]
+        stuck = [p for p in parents if p.state in (State.CANCELLED, State.BLOCKED)]
+        if stuck:
+            named = ", ".join(f"{p.key} ({p.state})" for p in stuck[:5])
+            return f"Waits for {named}: retry it, or take it from what {card.key} waits for."
+        count = sum(p.state != State.COMPLETED for p in parents)
+        if not count:
+            return "Its parts are done; what they changed is being joined."
+    return f"Waits for {count} other card{'s' if count > 1 else ''} to be completed."
 
 
 def nudge_if_claimable(card: Card) -> None:
@@ -589,21 +667,21 @@ def lock(card_id: UUID) -> Card:
     Locked alone and read after: PostgreSQL drops a joined row from the result when the card
     went to another column while we waited for it.
     """
-    if not _lock_cards({card_id}):
+    _lock_cards({card_id})
+    card = Card.objects.select_related("column", "board", "goal").filter(pk=card_id).first()
+    if card is None:
         raise NotFound("There is no such card.")
-    return Card.objects.select_related("column", "board", "goal").get(pk=card_id)
+    return card
 
 
-def _lock_cards(card_ids: set[UUID]) -> list[UUID]:
-    """Lock the cards until commit and return those that there are."""
-    cards = Card.objects.filter(pk__in=card_ids).order_by("pk")
-    return list(cards.select_for_update(no_key=True).values_list("pk", flat=True))
+def _lock_cards(card_ids: set[UUID]) -> None:
+    """Lock the cards until commit."""
+    sql.lock(Card.objects.filter(pk__in=card_ids).order_by("pk"))
 
 
-def _lock_board(board_id: UUID) -> None:
+def lock_board(board_id: UUID) -> None:
     """Lock the board's row until commit: its dependencies change one edit at a time."""
-    boards = Board.objects.filter(pk=board_id).select_for_update(no_key=True)
-    list(boards.values_list("pk", flat=True))
+    sql.lock(Board.objects.filter(pk=board_id))
 
 
 def _lock_parents(card_id: UUID, parents: Sequence[Card]) -> None:
@@ -615,7 +693,7 @@ def _lock_parents(card_id: UUID, parents: Sequence[Card]) -> None:
     board_id = Card.objects.filter(pk=card_id).values_list("board_id", flat=True).first()
     if board_id is None:
         raise NotFound("There is no such card.")
-    _lock_board(board_id)
+    lock_board(board_id)
     old = Dependency.objects.filter(card=card_id).values_list("depends_on_id", flat=True)
     _lock_cards({*old, *(p.pk for p in parents)})
 
@@ -651,8 +729,16 @@ def checked_workflow(source: Any) -> Any:
     """
     if source is None or source == "" or source == {}:
         return None
-    workflow = workflows.parse(source)
+    try:
+        workflow = workflows.parse(source)
+    except Invalid as error:
+        places = {_in_workflow(place): said for place, said in error.errors.items()}
+        raise Invalid(error.detail, errors=places) from None
     return source if isinstance(source, dict) else workflows.canonical(workflow)
+
+
+def _in_workflow(place: str) -> str:
+    return place if place == "workflow" else f"workflow.{place}"
 
 
 def _asked_by(workflow: Any) -> Sequence[inputs.Input]:
@@ -668,10 +754,10 @@ def _check_goal(board_id: UUID, goal: Goal | None) -> None:
 
 
 def _first_column(board: Board, kind: Kind) -> Column:
-    pk = board.columns.filter(kind=kind).order_by("position").values_list("pk", flat=True).first()
-    if pk is None:
+    column = board.columns.filter(kind=kind).order_by("position").first()
+    if column is None:
         raise Invalid.field("column", f"the board has no column of kind {kind.value}.")
-    return ranks.lock(pk)
+    return ranks.locked(column)
 
 
 def _next_number(board_id: UUID) -> int:
@@ -680,10 +766,11 @@ def _next_number(board_id: UUID) -> int:
     return Board.objects.values_list("last_card_number", flat=True).get(pk=board_id)
 
 
-def _depend(card: Card, parents: Sequence[Card]) -> None:
+def depend(card: Card, parents: Sequence[Card]) -> None:
     """Make ``parents`` the cards that ``card`` waits for. Raises Invalid on a cycle.
 
-    Callers have locked the board, then the parents, then the card.
+    Parts that are yet to be joined count as one more that it waits for. Callers have locked
+    the board, then the parents, then the card.
     """
     wanted = {p.pk: p for p in parents}
     for parent in wanted.values():
@@ -695,9 +782,9 @@ def _depend(card: Card, parents: Sequence[Card]) -> None:
     Dependency.objects.bulk_create(
         Dependency(card=card, depends_on=p) for pk, p in wanted.items() if pk not in have
     )
-    card.unmet_dependencies = (
-        Card.objects.filter(pk__in=wanted).exclude(state=State.COMPLETED).count()
-    )
+    unmet = Card.objects.filter(pk__in=wanted).exclude(state=State.COMPLETED)
+    unjoined = Split.objects.filter(card=card, joined_at=None)
+    card.unmet_dependencies = unmet.count() + unjoined.count()
     Card.objects.filter(pk=card.pk).update(unmet_dependencies=card.unmet_dependencies)
 
 

@@ -37,12 +37,21 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from boards import bounds
 from boards.models import Attempt, Board, Card, CardQuerySet, Column
 from goals.models import Goal
+from kernel import sql
 
 State = Card.State
 
 #: How many cards, goals and boards a claim finds to be over budget before it gives up.
 MOST_LOOKS = 20
 _FIELD_OF = {"card": "pk", "goal": "goal_id", "board": "board_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What somebody can't carry out, by the words of ``needs``, or leaves to others on boards."""
+
+    words: frozenset[str]
+    boards: frozenset[UUID] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class Asking:
     capabilities: frozenset[str] = frozenset()
     goal_id: UUID | None = None
     ours: bool = False
+    lacks: tuple[Lack, ...] = ()
 
     def scope(self) -> CardQuerySet:
         cards = Card.objects.visible_to(self.boards)
@@ -292,9 +302,9 @@ class Turns:
 
 def _locked_boards(ids: Iterable[UUID]) -> list[Board]:
     """Lock the boards in one order and return them as they are now."""
-    rows = Board.objects.filter(pk__in=ids).order_by("pk").select_for_update(no_key=True)
-    locked = [pk for (pk,) in rows.values_list("pk")]
-    return list(ruled(Board.objects.filter(pk__in=locked)).order_by("pk")) if locked else []
+    boards = Board.objects.filter(pk__in=list(ids)).order_by("pk")
+    sql.lock(boards)
+    return list(ruled(boards))
 
 
 # ── choosing ─────────────────────────────────────────────────────────────────────────────
@@ -372,7 +382,7 @@ class _Choosing:
         return Chosen(pulled.card, pulled.column, turns) if pulled else None
 
     def _waiting(self, cards: CardQuerySet) -> CardQuerySet:
-        ready = workable(cards.ready(self._now), self._asking.capabilities)
+        ready = workable(cards.ready(self._now), self._asking.capabilities, self._asking.lacks)
         return self._room.for_waiting(ready)
 
     def _aged(self, board: Board, waiting: CardQuerySet) -> Card | None:
@@ -418,7 +428,8 @@ class _Choosing:
         if column is None or column.pk in self._room.columns:
             return None
         backlog = pullable(self._scope.filter(board_id=board.pk), self._now)
-        backlog = self._room.within(workable(backlog, self._asking.capabilities))
+        able = workable(backlog, self._asking.capabilities, self._asking.lacks)
+        backlog = self._room.within(able)
         card = self._affordable(backlog)
         return Chosen(card, column) if card else None
 
@@ -444,7 +455,9 @@ def locked(cards: CardQuerySet, *, skip: bool) -> CardQuerySet:
     return cards.select_for_update(of=("self",), no_key=True, skip_locked=skip)
 
 
-def workable(cards: CardQuerySet, capabilities: Collection[str]) -> CardQuerySet:
+def workable(
+    cards: CardQuerySet, capabilities: Collection[str], lacks: Iterable[Lack] = ()
+) -> CardQuerySet:
     """Narrow to cards that the capabilities suffice for, of active goals, within every budget.
 
     Archived boards hand out nothing. Goal and board are subqueries, not joins: the claim reads
@@ -453,7 +466,10 @@ def workable(cards: CardQuerySet, capabilities: Collection[str]) -> CardQuerySet
     resting = Goal.objects.exclude(status=Goal.Status.ACTIVE, over="").values("pk")
     closed = Board.objects.exclude(over="", archived_at=None).values("pk")
     within = cards.filter(Q(goal=None) | ~Q(goal_id__in=resting), over="")
-    return within.exclude(board_id__in=closed).within(capabilities)
+    able = within.exclude(board_id__in=closed).within(capabilities)
+    for lack in lacks:
+        able = able.without_steps(lack.words, lack.boards)
+    return able
 
 
 def pullable(cards: CardQuerySet, now: datetime) -> CardQuerySet:

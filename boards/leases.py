@@ -6,6 +6,8 @@
        ├── release ─────────┘ ├──── expire ────> waiting | blocked
        └──────────────────────┘      revoke ───> wherever a person put the card
 
+    waiting, its attempt expired ── a late call ──> running again
+
 Rules that keep every path safe:
 
 * A change to a card locks the Card row first and then those of the cards that wait for it,
@@ -17,7 +19,7 @@ Rules that keep every path safe:
   meanwhile, and deadlocks.
 * An attempt is live while its *status* says so. The clock only makes it eligible for
   expiry: skew can cost a retry but never admits two owners, and a late write by a holder
-  nobody has replaced is still taken.
+  nobody has replaced is still taken, the sweep's expiry undone.
 * Every write by a worker is one transaction that begins with ``hold``, a guarded UPDATE of
   the attempt's own row. Zero rows mean the lease is lost; the row stays locked until
   commit, so nothing written after it can be overtaken by an expiry.
@@ -36,26 +38,38 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Max
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from boards import bounds, choice, dispatch, faults, ranks
-from boards.choice import Asking, Chosen
+from boards import (
+    approaches,
+    asking,
+    bounds,
+    choice,
+    dispatch,
+    faults,
+    needs,
+    news,
+    questions,
+    races,
+    ranks,
+)
+from boards.choice import Asking, Chosen, Lack
 from boards.models import (
     Attempt,
-    AttemptQuerySet,
     Board,
     Card,
-    Column,
-    Dependency,
     Message,
 )
+from boards.placing import end, enter, enter_state, note, place
+from boards.races import Score
 from events import log
-from goals import memory
+from goals import amendments, criteria, discoveries
 from goals.models import Goal
 from kernel.access import hidden
 from kernel.errors import Invalid, LeaseLost, NotClaimable
+from kernel.sql import locks_rows
 from kernel.tx import enclosed, transition
 
 MIN_LEASE_SECONDS = 2
@@ -118,6 +132,8 @@ class Hold:
     checkpoint_number: int
     follow_ups: int
     started_at: datetime
+    #: Whether the card's goal has been amended since the attempt began.
+    amended: bool = False
     #: Whether the card, its goal or its board has a budget; known where it was asked for.
     bounded: bool = False
 
@@ -130,6 +146,12 @@ _HOLD_FIELDS = (
     "id, board_id, card_id, token_id, worker, number, line, lease_seconds,"
     " lease_expires_at, step_number, checkpoint_number, follow_ups, started_at"
 )
+#: Whether what the goal asks for has changed since, told by the same statement.
+_AMENDED = """, EXISTS (
+    SELECT 1 FROM boards_card ac JOIN goals_amendment am ON am.goal_id = ac.goal_id
+    WHERE ac.id = boards_attempt.card_id
+    AND (am.at > boards_attempt.started_at OR am.withdrawn_at > boards_attempt.started_at)
+)"""
 #: Read by the statement that renews the lease, so that work without budgets pays for no other.
 _BOUNDED = """, (
     SELECT c.budgets <> {nothing} OR b.budgets <> {nothing}
@@ -187,16 +209,29 @@ def hold(
             sets.append(f"{name} = {name} + %({name})s" if sums else f"{name} = %({name})s")
     sql = (
         f"UPDATE boards_attempt SET {', '.join(sets)}"  # noqa: S608 — names from the tuples above
-        f" WHERE id = %(id)s AND status = 'running' RETURNING {_HOLD_FIELDS}"
+        f" WHERE id = %(id)s AND status = 'running' RETURNING {_HOLD_FIELDS}{_AMENDED}"
     )
     if ask_bounded:
         sql += _IS_BOUNDED[vendor]
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         rows = cursor.fetchall()
+        if not rows and _is_back(attempt_id):
+            cursor.execute(sql, params)
+            rows = cursor.fetchall()
     if not rows:
         raise LeaseLost(f"Attempt {attempt_id} is over or was replaced. Stop working on it.")
-    return _as_hold(rows[0])
+    held = _as_hold(rows[0])
+    news.noticed(held.amended)
+    return held
+
+
+def _is_back(attempt_id: UUID) -> bool:
+    """Reinstate the attempt if it lapsed and nobody has replaced it; return whether it was."""
+    if not Attempt.objects.unreplaced().filter(pk=attempt_id).exists():
+        return False
+    _, attempt = _lock_both(attempt_id)
+    return attempt.status == Status.RUNNING
 
 
 def _as_hold(row: Sequence[Any]) -> Hold:
@@ -223,14 +258,15 @@ def claim(
     goal_id: UUID | None = None,
     card_id: UUID | None = None,
     ours: bool = False,
+    lacks: Sequence[Lack] = (),
     lease_seconds: int = 60,
 ) -> Attempt | None:
     """Lease the most urgent claimable card to ``worker``, or return None when there is none.
 
     ``boards`` bounds the choice (None: every board), and so does ``ours``: to what built-in
-    workers carry out. Which card it is where there are caps and shares, ``choice`` says. A
-    lapsed lease counts as claimable, so correctness needs no reaper. With ``card_id`` it is that
-    card or NotClaimable, saying why.
+    workers carry out; ``lacks`` says which steps are not for this one. Which card it is where
+    there are caps and shares, ``choice`` says. A lapsed lease counts as claimable, so correctness
+    needs no reaper. With ``card_id`` it is that card or NotClaimable, saying why.
 
     Within ``enclosing`` the caller ends lapsed attempts before: ending one takes the event
     counter, the last of all locks, and claiming another card after that could deadlock.
@@ -238,7 +274,8 @@ def claim(
     if not enclosed():
         expire_lapsed(limit=CLAIM_EXPIRES, boards=boards, card_id=card_id)
     now = timezone.now()
-    asking = Asking(worker, token_id, boards, frozenset(capabilities), goal_id, ours)
+    can = frozenset(capabilities)
+    asking = Asking(worker, token_id, boards, can, goal_id, ours, tuple(lacks))
     with transition():
         chosen = choice.best(asking, now) if card_id is None else _named(card_id, asking, now)
         if chosen is None:
@@ -269,6 +306,9 @@ def _named(card_id: UUID, asking: Asking, now: datetime) -> Chosen:
     missing = sorted(set(card.requires) - set(asking.capabilities))
     if why is None and missing:
         why = f"it requires {', '.join(missing)}, which this worker lacks"
+    words = {word for lack in asking.lacks if lack.boards is None for word in lack.words}
+    if why is None and (unable := needs.among(card.workflow, words)):
+        why = f"it has steps that this worker can't carry out: {', '.join(unable)}"
     if why is None and card.column_id in choice.full_columns(frozenset([card.board_id])):
         why = "its column is at the WIP limit for workers"
     if why is None and board is not None:
@@ -304,7 +344,7 @@ def _begin(
 ) -> Attempt:
     start = carried(card)
     card.fence += 1
-    _enter_state(card, State.RUNNING, now)
+    enter_state(card, State.RUNNING, now)
     card.not_before = None
     card.carried = None
     card.save(
@@ -342,6 +382,8 @@ def carried(card: Card) -> dict[str, Any]:
     if card.carried is not None:
         return dict(card.carried)
     names = ("step_number", "checkpoint_number", "steps_recorded")
+    if not card.fence:
+        return {**dict.fromkeys(names, 0), "resumed_from": None}
     last = card.attempts.filter(number=card.fence).values(
         *names, *Attempt.FACTS, "checkpoints_before", "resumed_from"
     )
@@ -395,7 +437,7 @@ def heartbeat(
             .exclude(actor=held.actor)
             .order_by("id")[:MAX_MESSAGES_PER_BEAT]
         )
-        notices = memory.amendments_since(card.goal_id, held.started_at) if card.goal_id else []
+        notices = amendments.since(card.goal_id, held.started_at) if card.goal_id else []
     directive = "pause" if card.paused or over else "continue"
     return Beat(held, directive, messages, notices)
 
@@ -405,16 +447,10 @@ def describe(attempt_id: UUID, approach: str, differs: str = "") -> list[dict[st
     with transition():
         held = hold(attempt_id, notes={"approach": approach, "differs": differs})
         card = Card.objects.select_related("board").get(pk=held.card_id)
-        alike = memory.look_alikes(
-            approach,
-            Attempt.objects.filter(card_id=held.card_id)
-            .filter(status__in=[Status.FAILED, Status.EXPIRED])
-            .exclude(approach="")
-            .order_by("-number")
-            .values("number", "approach", "error", "lesson")[:200],
-        )
-        if alike and card.board.enforce_dead_ends and not differs:
-            raise memory.dead_end(alike)
+        alike = approaches.similar(card, approach)
+        refusal = approaches.dead_end(alike)
+        if refusal and card.board.enforce_dead_ends and not differs:
+            raise refusal
         log.record(
             "attempt.described",
             board_id=held.board_id,
@@ -435,9 +471,11 @@ def complete(
     *,
     result: Any = None,
     evidence: Sequence[Mapping[str, Any]] = (),
+    score: Score | None = None,
 ) -> Attempt:
     """End the attempt in success; the card goes to Review where that is asked, else Completed.
 
+    A racer that others are yet to be compared with stops in Review, too, with what it scored.
     Repeating it returns the same attempt. Raises LeaseLost if the attempt ended otherwise.
     """
     if not summary.strip():
@@ -446,32 +484,31 @@ def complete(
         card, attempt = _lock_both(attempt_id)
         if attempt.status == Status.SUCCEEDED:
             return attempt
-        _end(
+        end(
             Attempt.objects.held(attempt_id),
             attempt,
             Status.SUCCEEDED,
             outcome=summary,
             result=result,
         )
-        if evidence:
-            memory.record_evidence(
-                card.goal_id,
-                evidence,
-                actor=attempt.actor,
-                card_id=card.pk,
-                attempt_id=attempt_id,
-            )
+        _keep_evidence(card, attempt, evidence)
+        if card.goal is not None:
+            criteria.check_completion(card.goal, card.pk)
         card.failures = 0
         card.blocked_reason = ""
-        place(card, State.REVIEW if card.review_required else State.COMPLETED)
-        settle_race(card, attempt.actor, ended=attempt)
+        waits = races.holds(card)
+        place(card, State.REVIEW if waits or card.review_required else State.COMPLETED)
+        races.scored(card, score)
+        races.settle(card, attempt.actor, ended=attempt)
         note(
             card,
-            "card.submitted" if card.review_required else "card.completed",
+            "card.submitted" if card.state == State.REVIEW else "card.completed",
             attempt.actor,
             attempt=attempt.number,
             summary=summary[:300],
         )
+        if card.state == State.COMPLETED:
+            discoveries.settle_of_card(card.pk, card.key, attempt.actor)
     return attempt
 
 
@@ -491,7 +528,7 @@ def fail(
         card, attempt = _lock_both(attempt_id)
         if attempt.status == Status.FAILED:
             return attempt
-        _end(
+        end(
             Attempt.objects.held(attempt_id),
             attempt,
             Status.FAILED,
@@ -499,27 +536,32 @@ def fail(
             lesson=lesson,
             fault=fault,
         )
-        if evidence:
-            memory.record_evidence(
-                card.goal_id,
-                evidence,
-                actor=attempt.actor,
-                card_id=card.pk,
-                attempt_id=attempt_id,
-            )
+        _keep_evidence(card, attempt, evidence)
         in_a_row = _in_a_row(attempt)
         card.failures += faults.counts(fault, in_a_row)
         if retryable and card.failures < card.max_attempts:
-            card.not_before = timezone.now() + faults.backoff(fault, in_a_row)
-            place(card, State.WAITING)
+            same = approaches.repeated(card, attempt)
+            if same > approaches.allowed(card):
+                how, options = approaches.asked_how(attempt)
+                card.blocked_reason = approaches.QUESTION.format(n=same)
+                place(card, State.BLOCKED)
+                questions.put(
+                    card,
+                    attempt,
+                    f"{card.blocked_reason} The last error: {error[:500]}\n\n{how}",
+                    asking.checked("?", options),
+                )
+            else:
+                card.not_before = timezone.now() + faults.backoff(fault, in_a_row)
+                place(card, State.WAITING)
         else:
             card.blocked_reason = (
                 f"Attempt {attempt.number} failed: {error}"
-                if not retryable
+                if not retryable or card.max_attempts == 1
                 else f"All {card.max_attempts} attempts failed, the last with: {error}"
             )[:2000]
             place(card, State.BLOCKED)
-        bounds.charge(attempt)
+        races.settle(card, attempt.actor, ended=attempt)
         note(
             card,
             "attempt.failed",
@@ -535,14 +577,23 @@ def fail(
 
 
 def block(
-    attempt_id: UUID, reason: str, *, question: str = "", options: Sequence[str] = ()
+    attempt_id: UUID,
+    reason: str,
+    *,
+    question: str = "",
+    options: Sequence[str] = (),
+    **terms: Any,
 ) -> Attempt:
-    """End the attempt and ask a person. Counts as no failure."""
+    """End the attempt and ask a person, on the ``terms`` of ``asking.checked``.
+
+    Counts as no failure. Raises Invalid for a question that can't be asked like this.
+    """
+    asked = asking.checked(question, options, **terms)
     with transition():
         card, attempt = _lock_both(attempt_id)
         if attempt.status == Status.RELEASED and attempt.reason == "blocked":
             return attempt
-        _end(
+        end(
             Attempt.objects.held(attempt_id),
             attempt,
             Status.RELEASED,
@@ -552,15 +603,8 @@ def block(
         card.blocked_reason = reason[:2000]
         place(card, State.BLOCKED)
         if question:
-            Message.objects.create(
-                card=card,
-                kind=Message.Kind.QUESTION,
-                actor=attempt.actor,
-                text=question,
-                options=list(options),
-                attempt=attempt,
-            )
-        bounds.charge(attempt)
+            questions.put(card, attempt, question, asked)
+        races.settle(card, attempt.actor, ended=attempt)
         note(
             card,
             "card.blocked",
@@ -585,7 +629,7 @@ def release(
         card, attempt = _lock_both(attempt_id)
         if attempt.status == Status.RELEASED and attempt.reason == reason:
             return attempt
-        _end(
+        end(
             Attempt.objects.held(attempt_id),
             attempt,
             Status.RELEASED,
@@ -628,8 +672,9 @@ def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
     """End a live attempt whose worker is gone, and say whether it was this call that did.
 
     With ``only_lapsed`` a lease renewed meanwhile survives, and an attempt or card that
-    somebody is writing this moment is left for the next pass. An attempt that got somewhere
-    leaves the card its full number of attempts.
+    somebody is writing this moment is left for the next pass; until somebody takes the waiting
+    card over, a late call reinstates the attempt. An attempt that got somewhere leaves the
+    card its full number of attempts.
     """
     with transition():
         held = Attempt.objects.held(attempt_id)
@@ -643,9 +688,9 @@ def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
         attempt = held.select_for_update(no_key=True, skip_locked=only_lapsed).first()
         if attempt is None:
             return False
-        _end(Attempt.objects.held(attempt_id), attempt, Status.EXPIRED, reason="lease lapsed")
-        progressed = attempt.steps_done or attempt.checkpoint_number > attempt.checkpoints_before
-        card.failures = 0 if progressed else card.failures + 1
+        reason = Attempt.LAPSED if only_lapsed else "worker gone"
+        end(Attempt.objects.held(attempt_id), attempt, Status.EXPIRED, reason=reason)
+        card.failures = 0 if _progressed(attempt) else card.failures + 1
         if card.failures >= card.max_attempts:
             card.blocked_reason = (
                 f"{card.failures} attempts ended without progress; the last worker, "
@@ -661,40 +706,65 @@ def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
     return True
 
 
-def revoke(card: Card, *, reason: str) -> Attempt | None:
-    """End the live attempt of a locked card because a person decided so; None if there is none.
+def _progressed(attempt: Attempt) -> bool:
+    return bool(attempt.steps_done) or attempt.checkpoint_number > attempt.checkpoints_before
 
-    The caller adds it up with ``bounds.charge``, once it has placed the card.
-    """
-    attempt = card.attempts.filter(status=Status.RUNNING).first()
-    if attempt is None:
-        return None
-    _end(Attempt.objects.held(attempt.pk), attempt, Status.CANCELLED, reason=reason)
-    return attempt
+
+def _reinstate(card: Card, attempt: Attempt) -> None:
+    """Let a lapsed attempt that nobody has replaced go on, on its locked card."""
+    lapsed = Attempt.objects.unreplaced().filter(pk=attempt.pk)
+    if attempt.status != Status.EXPIRED or not lapsed.exists():
+        return
+    bounds.take_back(attempt)
+    attempt.status, attempt.finished_at, attempt.reason = Status.RUNNING, None, ""
+    attempt.save(update_fields=["status", "finished_at", "reason"])
+    if not _progressed(attempt):
+        card.failures = max(0, card.failures - 1)
+    enter_state(card, State.RUNNING, timezone.now())
+    card.save(update_fields=["state", "state_since", "failures", "version", "updated_at"])
+    note(card, "attempt.reinstated", attempt.actor, attempt=attempt.number, worker=attempt.worker)
 
 
 def _lock_both(attempt_id: UUID) -> tuple[Card, Attempt]:
-    """Lock the attempt's card, with its rivals in a race, and return both rows as they are."""
+    """Lock the attempt's card, with its rivals in a race, and return both rows.
+
+    An attempt that lapsed and was not replaced is reinstated: whoever asks is its worker.
+    """
+    card, attempt = _locked(attempt_id)
+    _reinstate(card, attempt)
+    return card, attempt
+
+
+def _locked(attempt_id: UUID) -> tuple[Card, Attempt]:
+    if not locks_rows():
+        whole = Attempt.objects.select_related("card__column", "card__board", "card__goal")
+        attempt = whole.filter(pk=attempt_id).first()
+        if attempt is None:
+            raise LeaseLost(f"There is no attempt {attempt_id}.")
+        return attempt.card, attempt
     found = Attempt.objects.filter(pk=attempt_id).values_list("card_id", "card__race").first()
     if found is None:
         raise LeaseLost(f"There is no attempt {attempt_id}.")
     card_id, race = found
     if race is not None:
-        lock_race(card_id)
+        races.lock(card_id)
     card = choice.locked(Card.objects.filter(pk=card_id), skip=False).first()
     if card is None:
         raise LeaseLost(f"There is no attempt {attempt_id}.")
     return card, Attempt.objects.get(pk=attempt_id)
 
 
-def _end(guard: AttemptQuerySet, attempt: Attempt, status: Status, **fields: Any) -> None:
-    """Move the one attempt that ``guard`` admits. Raises LeaseLost if it admits none."""
-    now = timezone.now()
-    changed: dict[str, Any] = {"status": status, "finished_at": now, **fields}
-    if not guard.update(**changed):
-        raise LeaseLost(f"Attempt {attempt.pk} is over or was replaced. Stop working on it.")
-    for name, value in changed.items():
-        setattr(attempt, name, value)
+def _keep_evidence(card: Card, attempt: Attempt, evidence: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what the ended attempt shows of the goal's criteria, if it does."""
+    if evidence:
+        criteria.record_evidence(
+            card.goal_id,
+            evidence,
+            actor=attempt.actor,
+            card_id=card.pk,
+            attempt_id=attempt.pk,
+            checkpoint=attempt.checkpoint_number or None,
+        )
 
 
 def _in_a_row(attempt: Attempt) -> int:
@@ -703,150 +773,3 @@ def _in_a_row(attempt: Attempt) -> int:
     newest = before.order_by("-number").values_list("status", "fault")[:IN_A_ROW_AT_MOST]
     same = takewhile(lambda row: row == (Status.FAILED, attempt.fault), newest)
     return 1 + sum(1 for _ in same)
-
-
-# ── races ────────────────────────────────────────────────────────────────────────────────
-
-
-def lock_race(card_id: UUID) -> None:
-    """Lock the cards of the card's race, if it runs one, in one order: nobody who completes a
-    rival meanwhile then waits for a card that we hold."""
-    of = Card.objects.filter(pk=card_id, race__isnull=False).values("race")
-    rows = Card.objects.filter(race__in=of).order_by("pk").select_for_update(no_key=True)
-    list(rows.values_list("pk", flat=True))
-
-
-def settle_race(winner: Card, actor: str, *, ended: Attempt | None = None) -> None:
-    """Cancel the rivals of a locked card that has been completed. Their history stays.
-
-    The callers have locked the race and placed the winner. What its attempt ``ended`` with is
-    added up here, together with its rivals'. A card that ran no race, or is not completed yet,
-    costs nothing else.
-    """
-    if winner.race is None or winner.state != State.COMPLETED:
-        bounds.charge(ended)
-        return
-    rivals = Card.objects.select_related("column").filter(race=winner.race).exclude(pk=winner.pk)
-    over = []
-    for rival in rivals.exclude(state__in=[State.COMPLETED, State.CANCELLED]).order_by("pk"):
-        revoked = revoke(rival, reason=f"{winner.key} won the race")
-        rival.paused = False
-        place(rival, State.CANCELLED)
-        over.append((rival, revoked))
-    bounds.charge(ended, *(revoked for _, revoked in over))
-    for rival, revoked in over:
-        note(
-            rival,
-            "card.cancelled",
-            actor,
-            revoked=revoked.number if revoked else None,
-            won=winner.key,
-        )
-
-
-# ── placing ──────────────────────────────────────────────────────────────────────────────
-
-
-def place(card: Card, state: State) -> None:
-    """Put a locked card into ``state``, in a column of the kind that goes with it.
-
-    It stays where it stands if that column is of the kind, else goes to the end of the
-    board's first one (the top, for finished cards: the newest is what people look for).
-    """
-    here = card.column
-    if here.kind == Card.KIND_OF[state]:
-        enter(card, here, state, card.rank)
-        return
-    first = (
-        Column.objects.filter(board_id=card.board_id, kind=Card.KIND_OF[state])
-        .order_by("position")
-        .values_list("pk", flat=True)
-        .first()
-    )
-    if first is None:
-        raise Invalid.field("columns", f"the board has no column of kind {Card.KIND_OF[state]}.")
-    dependents = lock_dependents(card, state)
-    column = ranks.lock(first)
-    finished = state in (State.COMPLETED, State.CANCELLED)
-    rank = ranks.top(column) if finished else ranks.bottom(column)
-    enter(card, column, state, rank, dependents)
-
-
-def enter(
-    card: Card, column: Column, state: State, rank: int, dependents: Collection[UUID] = ()
-) -> None:
-    """Write the card's place and keep the counts of ``dependents``, see ``lock_dependents``."""
-    was_completed = card.state == State.COMPLETED
-    _enter_state(card, state, timezone.now())
-    card.column = column
-    card.rank = rank
-    card.save(
-        update_fields=[
-            "state",
-            "state_since",
-            "column",
-            "rank",
-            "version",
-            "updated_at",
-            "failures",
-            "not_before",
-            "blocked_reason",
-            "paused",
-        ]
-    )
-    tell_dependents(dependents, 1 if was_completed else -1)
-
-
-def _enter_state(card: Card, state: State, now: datetime) -> None:
-    if card.state != state:
-        card.state = state
-        card.state_since = now
-    card.version += 1
-    card.updated_at = now
-
-
-def lock_dependents(card: Card, state: State) -> list[UUID]:
-    """Lock the cards whose count changes when the locked ``card`` enters ``state``; return them.
-
-    Before the column, like every card: somebody else may hold one of them and wait for it.
-    Whoever adds or takes away a dependency on ``card`` has its lock too, so none is missed.
-    """
-    if (card.state == State.COMPLETED) == (state == State.COMPLETED):
-        return []
-    waiting = Dependency.objects.filter(depends_on=card).values("card")
-    rows = Card.objects.filter(pk__in=waiting).order_by("pk").select_for_update(no_key=True)
-    return list(rows.values_list("pk", flat=True))
-
-
-def tell_dependents(dependents: Collection[UUID], change: int) -> None:
-    """Count one unmet dependency more or less on each of these locked cards.
-
-    A relative update: two parents completing at once each take off their own one.
-    """
-    if not dependents:
-        return
-    Card.objects.filter(pk__in=dependents).update(
-        unmet_dependencies=F("unmet_dependencies") + change
-    )
-    if change < 0:
-        freed = Card.objects.filter(
-            pk__in=dependents, unmet_dependencies=0, state=State.WAITING, workflow__isnull=False
-        )
-        for waiting in freed:
-            dispatch.nudge(waiting)
-
-
-def note(card: Card, kind: str, actor: str, **data: Any) -> None:
-    """Record an event about a card, with what a board needs to follow along."""
-    log.record(
-        kind,
-        board_id=card.board_id,
-        subject_id=card.pk,
-        actor=actor,
-        card=card.key,
-        column=str(card.column_id),
-        state=card.state,
-        rank=card.rank,
-        version=card.version,
-        **data,
-    )

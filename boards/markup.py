@@ -60,6 +60,18 @@ def markdown(text: str) -> SafeString:
     return mark_safe(html)
 
 
+#: Controls, overrides of the writing direction, and characters that show nothing.
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+    r"|[\U000e0000-\U000e0fff]"
+)
+
+
+def visible(text: str) -> str:
+    """Return the text verbatim, what can't be seen or reorders it spelled out: ``⟨U+202E⟩``."""
+    return _HIDDEN.sub(lambda m: f"⟨U+{ord(m[0]):04X}⟩", text)
+
+
 def tasks_of(text: str) -> tuple[int, int]:
     """Return how many entries of the text's task lists are done, and how many there are."""
     if "[" not in text:

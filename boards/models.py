@@ -11,8 +11,12 @@ from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-import boards.notices.models  # noqa: F401 — so that Django knows them
+import boards.notices.models
+import boards.planning.models
+import boards.secrets.models  # noqa: F401
+from boards import needs
 from boards.faults import Fault
 from goals.models import Goal
 from kernel.access import Role
@@ -42,6 +46,7 @@ class Board(models.Model):
     allow_commands = models.BooleanField(default=False)
     allow_network = models.BooleanField(default=False)  # for those commands
     enforce_dead_ends = models.BooleanField(default=False)
+    answer_by_link = models.BooleanField(default=False)  # without signing in, see notices.links
     defaults = models.JSONField(default=dict, blank=True)
     budgets = models.JSONField(default=dict, blank=True)
     over = models.CharField(max_length=300, blank=True, editable=False)  # see boards.bounds
@@ -81,11 +86,11 @@ class Column(models.Model):
     """A place on a board. Its kind, which never changes, says what standing there means."""
 
     class Kind(models.TextChoices):
-        BACKLOG = "backlog"
-        IN_PROGRESS = "in_progress"
-        BLOCKED = "blocked"
-        REVIEW = "review"
-        COMPLETED = "completed"
+        BACKLOG = "backlog", _("Backlog")
+        IN_PROGRESS = "in_progress", _("In progress")
+        BLOCKED = "blocked", _("Blocked")
+        REVIEW = "review", _("Review")
+        COMPLETED = "completed", _("Completed")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     board = models.ForeignKey(Board, models.CASCADE, related_name="columns")
@@ -139,6 +144,16 @@ class CardQuerySet(models.QuerySet["Card"]):
             )
         return self.filter(Q(requires=[]) | Q(RawSQL(sql, [have], models.BooleanField())))
 
+    def without_steps(
+        self, words: Collection[str], boards: Collection[UUID] | None = None
+    ) -> CardQuerySet:
+        """Cards without a step that one of the ``needs`` words names, or of none of the boards."""
+        if not words:
+            return self
+        sql, values = needs.condition('"boards_card"."workflow"', connection.vendor, words)
+        without = Q(RawSQL(sql, values, models.BooleanField()))
+        return self.filter(without if boards is None else ~Q(board_id__in=boards) | without)
+
     def carrying(self, labels: Collection[str]) -> RawSQL:
         """The condition that a card has one of these labels."""
         wanted = json.dumps(list(labels))
@@ -173,13 +188,13 @@ class Card(models.Model):
     """
 
     class State(models.TextChoices):
-        BACKLOG = "backlog"
-        WAITING = "waiting"  # in progress, no worker yet
-        RUNNING = "running"  # in progress, exactly one live attempt
-        BLOCKED = "blocked"
-        REVIEW = "review"
-        COMPLETED = "completed"
-        CANCELLED = "cancelled"
+        BACKLOG = "backlog", _("Backlog")
+        WAITING = "waiting", _("Waiting")  # in progress, no worker yet
+        RUNNING = "running", _("Running")  # in progress, exactly one live attempt
+        BLOCKED = "blocked", _("Blocked")
+        REVIEW = "review", _("In review")
+        COMPLETED = "completed", _("Completed")
+        CANCELLED = "cancelled", _("Cancelled")
 
     #: The kind of column in which a card of each state stands.
     KIND_OF = {
@@ -211,6 +226,9 @@ class Card(models.Model):
     max_attempts = models.PositiveSmallIntegerField(default=3)
     review_required = models.BooleanField(default=False)
     due_at = models.DateTimeField(null=True, blank=True)
+    estimate = models.PositiveSmallIntegerField(null=True, blank=True)  # in the board's own unit
+    covers = models.JSONField(default=list, blank=True)  # numbers of the goal's criteria
+    planned_as = models.CharField(max_length=80, blank=True, editable=False)  # ref in its plan
     budgets = models.JSONField(default=dict, blank=True)
     #: Which of its budgets is used up, in words; see ``boards.bounds``.
     over = models.CharField(max_length=300, blank=True, editable=False)
@@ -227,7 +245,25 @@ class Card(models.Model):
     fence = models.PositiveIntegerField(default=0, editable=False)
     line = models.PositiveIntegerField(default=1, editable=False)
     origin_checkpoint = models.UUIDField(null=True, blank=True, editable=False)
-    race = models.UUIDField(null=True, blank=True, editable=False)
+    race = models.ForeignKey(
+        "Race",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        db_column="race",
+        db_index=False,  # a partial one, see below
+        related_name="cards",
+    )
+    part_of = models.ForeignKey(
+        "Split",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        db_index=False,  # a partial one, see below
+        related_name="parts",
+    )
     #: What the first attempt on a new line starts with; None once one has started.
     carried = models.JSONField(null=True, blank=True, editable=False)
 
@@ -244,6 +280,8 @@ class Card(models.Model):
         board_id: UUID
         goal_id: UUID | None
         column_id: UUID
+        race_id: UUID | None
+        part_of_id: int | None
         attempts: RelatedManager[Attempt]
         messages: RelatedManager[Message]
         dependencies: RelatedManager[Dependency]
@@ -279,6 +317,9 @@ class Card(models.Model):
                 name="forks_of_a_checkpoint",
             ),
             models.Index(fields=["race"], condition=Q(race__isnull=False), name="cards_of_a_race"),
+            models.Index(
+                fields=["part_of"], condition=Q(part_of__isnull=False), name="parts_of_a_split"
+            ),
             models.Index(
                 fields=["board", "priority", "rank", "id"],
                 condition=Q(state="waiting", paused=False, unmet_dependencies=0),
@@ -326,6 +367,16 @@ class Card(models.Model):
         """True when the card brings a workflow that built-in workers can carry out."""
         return bool(self.workflow)
 
+    def newest_checkpoint(self, latest: Attempt | None) -> int:
+        """Return the number of its newest checkpoint, given its newest attempt; 0 for none.
+
+        What was joined or adopted since is no attempt's yet.
+        """
+        if latest is None:
+            return 0
+        given = (self.carried or {}).get("checkpoint_number", 0)
+        return max(latest.checkpoint_number, int(given))
+
     @property
     def overspent(self) -> str:
         """Which budget of the card, its goal or its board is used up, in words; empty if none.
@@ -335,6 +386,100 @@ class Card(models.Model):
         loaded = self._state.fields_cache
         owners = (self, loaded.get("goal"), loaded.get("board"))
         return next((str(owner.over) for owner in owners if owner and owner.over), "")
+
+
+class Race(models.Model):
+    """Cards that start from one checkpoint and compete; see ``boards.races``.
+
+    It is under way until ``decided_at``. ``checkpoint`` is the number that the ``source`` card's
+    has; ``score`` is the command that gives a finisher its number.
+    """
+
+    class Choose(models.TextChoices):
+        FIRST = "first"  # whoever is completed first
+        PERSON = "person"  # whom a person chooses
+        SCORE = "score"  # the highest number
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="+")
+    source = models.ForeignKey(Card, models.SET_NULL, null=True, related_name="races")
+    checkpoint = models.PositiveIntegerField(null=True)
+    choose = models.CharField(max_length=8, choices=Choose, default=Choose.FIRST)
+    score = models.TextField(blank=True)
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    started_by = models.CharField(max_length=200, blank=True)
+    started_at = models.DateTimeField(default=timezone.now, editable=False)
+    winner = models.ForeignKey(Card, models.SET_NULL, null=True, related_name="+")
+    decided_at = models.DateTimeField(null=True, blank=True)
+    decided_by = models.CharField(max_length=200, blank=True)
+
+    if TYPE_CHECKING:
+        cards: RelatedManager[Card]
+        source_id: UUID | None
+        winner_id: UUID | None
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(choose="score") & ~Q(score="") | ~Q(choose="score") & Q(score=""),
+                name="race_scored_by_a_command",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["choose"], condition=Q(decided_at=None), name="race_under_way"),
+        ]
+
+    def __str__(self) -> str:
+        return f"race decided by {self.choose}"
+
+
+class Racer(models.Model):
+    """What a card is in its race: how it is to be gone about, what it scored, why it lost."""
+
+    card = models.OneToOneField(Card, models.CASCADE, primary_key=True, related_name="racer")
+    number = models.PositiveSmallIntegerField()
+    approach = models.TextField(blank=True)  # as it was declared when the race began
+    score = models.FloatField(null=True, blank=True)
+    problem = models.CharField(max_length=500, blank=True)  # why it has no score
+    lost = models.CharField(max_length=300, blank=True)  # why, in a sentence
+
+    if TYPE_CHECKING:
+        card_id: UUID
+
+    def __str__(self) -> str:
+        return f"racer {self.number}"
+
+
+class Split(models.Model):
+    """A card's work handed to part-cards; it goes on once what they ended with is joined.
+
+    The parts start from the card's ``checkpoint``, a number. ``joined_as`` is the number of the
+    one that they were joined in, ``files`` are those that more than one of them changed in the
+    same place. One that was given up has ``joined_at`` alone.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    card = models.ForeignKey(Card, models.CASCADE, related_name="splits")
+    checkpoint = models.PositiveIntegerField()
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+    joined_at = models.DateTimeField(null=True, blank=True)
+    joined_as = models.PositiveIntegerField(null=True, blank=True)
+    files = models.JSONField(default=list, blank=True)
+
+    if TYPE_CHECKING:
+        card_id: UUID
+        parts: RelatedManager[Card]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["card"], condition=Q(joined_at=None), name="one_open_split_per_card"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"split at C{self.checkpoint}"
 
 
 class Dependency(models.Model):
@@ -368,6 +513,23 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
     def lapsed(self, now: datetime) -> AttemptQuerySet:
         return self.live().filter(lease_expires_at__lte=now)
 
+    def unreplaced(self) -> AttemptQuerySet:
+        """Those that ended because their lease lapsed, and whose card still waits as they left it.
+
+        Nobody has the card and no person has decided about it: a late call brings them back.
+        """
+        waiting = self.filter(
+            status=Attempt.Status.EXPIRED,
+            reason=Attempt.LAPSED,
+            number=F("card__fence"),
+            line=F("card__line"),
+            card__state=Card.State.WAITING,
+            card__carried__isnull=True,
+            card__unmet_dependencies=0,
+            board__archived_at=None,
+        )
+        return waiting.filter(Q(card__goal=None) | Q(card__goal__status=Goal.Status.ACTIVE))
+
 
 class Attempt(models.Model):
     """One worker's try at a card, held under a lease.
@@ -379,12 +541,12 @@ class Attempt(models.Model):
     """
 
     class Status(models.TextChoices):
-        RUNNING = "running"
-        SUCCEEDED = "succeeded"
-        FAILED = "failed"
-        EXPIRED = "expired"
-        RELEASED = "released"
-        CANCELLED = "cancelled"
+        RUNNING = "running", _("running")
+        SUCCEEDED = "succeeded", _("succeeded")
+        FAILED = "failed", _("failed")
+        EXPIRED = "expired", _("lease expired")
+        RELEASED = "released", _("handed over")
+        CANCELLED = "cancelled", _("cancelled")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     board = models.ForeignKey(Board, models.CASCADE, related_name="+")
@@ -466,6 +628,8 @@ class Attempt(models.Model):
             ),
         ]
 
+    #: The reason of those that ended because their lease lapsed.
+    LAPSED = "lease lapsed"
     #: What the board shows of the newest checkpoint.
     FACTS = ("tests_passed", "tests_failed", "additions", "deletions")
 
@@ -510,6 +674,19 @@ class Message(models.Model):
         ANSWER = "answer"
         REVIEW = "review"
 
+    class Asks(models.TextChoices):
+        TEXT = "text"  # options, if there are any, are suggestions
+        CHOICE = "choice"
+        APPROVE = "approve"  # yes or no, with a reason, to what stands in ``detail``
+        NUMBER = "number"
+        DATE = "date"
+        SECRET = "secret"  # kept sealed under the one name in options; its answer is the name
+
+    class OnTimeout(models.TextChoices):
+        DEFAULT = "default"  # it is answered by its default
+        FAIL = "fail"  # it is closed, and the card stays blocked
+        STAY = "stay"  # it stays open
+
     id = models.BigAutoField(primary_key=True)
     card = models.ForeignKey(Card, models.CASCADE, related_name="messages")
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.NOTE)
@@ -523,6 +700,14 @@ class Message(models.Model):
         Attempt, models.SET_NULL, null=True, blank=True, related_name="messages"
     )
     closed_at = models.DateTimeField(null=True, blank=True)  # a question that is settled
+    # The terms of a question, see ``boards.questions``; ``detail`` of an answer is its reason.
+    asks = models.CharField(max_length=8, choices=Asks, blank=True)
+    detail = models.TextField(blank=True)
+    default = models.TextField(blank=True)
+    on_timeout = models.CharField(max_length=8, choices=OnTimeout, blank=True)
+    due_at = models.DateTimeField(null=True, blank=True)
+    lapsed_at = models.DateTimeField(null=True, blank=True)  # when its time was found to be up
+    via = models.CharField(max_length=8, blank=True)  # how an answer came: api, browser, link …
     pinned = models.BooleanField(default=False)  # every briefing tells it before other notes
     #: What a remark in a review stands beside: {"checkpoint", "from", "path", "side", "line"}.
     place = models.JSONField(null=True, blank=True)
@@ -537,6 +722,11 @@ class Message(models.Model):
         indexes = [
             models.Index(fields=["card", "id"], name="message_of_card"),
             models.Index(fields=["card", "id"], condition=Q(pinned=True), name="pinned_message"),
+            models.Index(
+                fields=["due_at"],
+                condition=Q(closed_at=None, lapsed_at=None, due_at__isnull=False),
+                name="question_due",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -556,6 +746,8 @@ class Token(models.Model):
     everywhere = models.PositiveSmallIntegerField(
         null=True, blank=True, choices=[(r.value, r.label) for r in Role]
     )
+    #: Whether a worker elsewhere may be told its board's secrets with it, see ``workers.trusting``.
+    carries_secrets = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from boards import choice
+from boards import choice, needs
 from boards.models import Attempt, Board, Card, CardQuerySet, Column
 
 #: So many openings are shown at most to those who want the same.
@@ -28,6 +28,8 @@ class Want:
     boards: frozenset[UUID] | None = None
     capabilities: frozenset[str] = frozenset()
     goal_id: UUID | None = None
+    workflows: bool = False  # only what workers carry out by themselves, see ``choice.ours``
+    lacks: frozenset[str] = frozenset()
 
     #: One opening is for one who waits.
     shared: ClassVar[bool] = False
@@ -48,16 +50,20 @@ class Want:
         for want, count in wants.items():
             most = min(count, MOST)
             scope = Card.objects.visible_to(want.boards)
-            cards = room.for_waiting(choice.workable(scope.ready(now), want.capabilities))
+            scope = choice.ours(scope) if want.workflows else scope
+            cards = room.for_waiting(want._workable(scope.ready(now)))
             openings = want._of(cards, most) if ready else []
             if len(openings) < most and automatic:
                 pulled = choice.pullable(scope.filter(board__in=automatic), now)
-                pulled = room.within(choice.workable(pulled, want.capabilities))
+                pulled = room.within(want._workable(pulled))
                 openings += want._of(pulled, most)
             openings += [card.pk for card in lapsed if want._suits(card)]
             if openings:
                 found[want] = openings[:most]
         return found
+
+    def _workable(self, cards: CardQuerySet) -> CardQuerySet:
+        return choice.workable(cards, self.capabilities, (choice.Lack(self.lacks),))
 
     def _of(self, cards: CardQuerySet, most: int) -> list[UUID]:
         if self.goal_id is not None:
@@ -69,6 +75,8 @@ class Want:
             (self.boards is None or card.board_id in self.boards)
             and (self.goal_id is None or card.goal_id == self.goal_id)
             and self.capabilities.issuperset(card.requires)
+            and (not self.workflows or card.workflow is not None)
+            and not needs.among(card.workflow, self.lacks)
         )
 
 

@@ -62,6 +62,7 @@ def search(request: HttpRequest) -> HttpResponse:
         sections.append(("goals", _("Goals"), _goals(boards, asked)))
         sections.append(("boards", _("Boards"), _boards(boards.values(), asked)))
         sections.append(("workers", _("Workers"), _workers(boards, here, asked)))
+        sections.append(("everything", _("In everything"), [_everything(here, asked)]))
     else:
         recent = request.GET.get("recent", "").replace("\0", "").upper().split(",")[:MOST_CARDS]
         sections.append(("recent", _("Recent"), _recent(boards, recent)))
@@ -136,7 +137,7 @@ def _goals(boards: dict[UUID, Board], asked: str) -> list[Item]:
             "title": goal.title,
             "detail": boards[goal.board_id].name,
             "icon": "target",
-            "href": f"{reverse('boards:board', args=[boards[goal.board_id].key])}?goal={goal.pk}",
+            "href": reverse("checkpoints:goal", args=[goal.pk]),
         }
         for goal in goals[:MOST_OTHERS]
     ]
@@ -174,6 +175,18 @@ def _labels(here: Board | None, asked: str) -> list[Item]:
         }
         for n, label in enumerate(labels[:MOST_CARDS])
     ]
+
+
+def _everything(here: Board | None, asked: str) -> Item:
+    """The way to what has the words anywhere: in steps, decisions, messages and the rest."""
+    query = {"q": asked, **({"board": here.key} if here else {})}
+    return {
+        "id": "everything",
+        "title": _("Search everything for “%(text)s”") % {"text": asked},
+        "detail": here.name if here else _("All boards"),
+        "icon": "search",
+        "href": f"{reverse('boards:search')}?{urlencode(query)}",
+    }
 
 
 def _workers(boards: dict[UUID, Board], here: Board | None, asked: str) -> list[Item]:

@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db.models import Max, Min, Q
 
 from boards.models import Card, Column
+from kernel import sql
 from kernel.errors import Invalid
 
 GAP = 2**32  # two million ends of it fit a browser's numbers, 2**53
@@ -33,6 +34,11 @@ def lock(column_id: UUID) -> Column:
     if column is None:
         raise Invalid.field("column", "was taken off the board; load it again.")
     return column
+
+
+def locked(column: Column) -> Column:
+    """Return the column, which this transaction has read, locked as ``lock`` does."""
+    return lock(column.pk) if sql.locks_rows() else column
 
 
 def bottom(column: Column) -> int:
@@ -53,11 +59,12 @@ def make_room(column_id: UUID, card_id: UUID, *, before: Card | None, after: Car
     Call it first in the transaction: where room is made, the column's cards and this one are
     locked, then the column.
     """
+    if not sql.locks_rows():
+        return  # ``beside`` makes it, alone as it is
     place = _place(column_id, card_id, before, after)
     if place is None or place[1] - place[0] >= TIGHT:
         return
-    cards = Card.objects.filter(Q(column_id=column_id) | Q(pk=card_id)).order_by("pk")
-    list(cards.select_for_update(no_key=True).values_list("pk", flat=True))
+    sql.lock(Card.objects.filter(Q(column_id=column_id) | Q(pk=card_id)).order_by("pk"))
     _renumber(lock(column_id))
 
 
@@ -68,8 +75,8 @@ def beside(column: Column, card: Card, *, before: Card | None, after: Card | Non
     """
     place = _place(column.pk, card.pk, before, after)
     if place is not None and place[1] - place[0] < 2:
-        # Used up since make_room looked. This may deadlock with somebody moving one of these
-        # cards, and is then tried again; that takes a crowd at one place within a moment.
+        # Used up since make_room looked, if it did. This may deadlock with somebody moving one
+        # of these cards, and is then tried again; that takes a crowd at one place in a moment.
         _renumber(column)
         place = _place(column.pk, card.pk, before, after)
     if place is None:

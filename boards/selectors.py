@@ -18,6 +18,7 @@ from django.db.models import (
     Case,
     CharField,
     Count,
+    DateTimeField,
     F,
     IntegerField,
     JSONField,
@@ -41,6 +42,8 @@ from events.models import Event
 from goals.models import Goal
 
 PER_COLUMN = 30
+#: What is done stands back, once it would fill the column, for what is not: see ``overview``.
+LONG_COMPLETED = 10
 PER_CELL = 10
 PER_TABLE = 100
 GOALS_SHOWN = 12
@@ -50,6 +53,8 @@ LANES_BUDGET = 120
 LABELS_OFFERED = 50
 #: A card shows this much of a question; all of it stands on the card's page.
 QUESTION_CHARS = 400
+#: What is to be approved is shown on a card only where it is whole.
+QUESTION_DETAIL_CHARS = 1500
 #: What the cards of a lane have in common.
 LANE_FIELDS = {"goal": "goal", "worker": "holder", "priority": "priority"}
 PRIORITY_NAMES = tuple(map(gettext_lazy, ("Urgent", "High", "Medium", "Low", "None")))
@@ -97,11 +102,18 @@ ALL = Wanted()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a blocked card asks."""
+    """What a blocked card asks; ``detail`` is empty where it is too long for a card."""
 
     pk: int
     text: str
     options: list[str]
+    asks: str = ""
+    detail: str = ""
+    default: str = ""
+    on_timeout: str = ""
+    due_at: datetime | None = None
+    lapsed_at: datetime | None = None
+    is_long: bool = False
 
 
 @dataclass(slots=True)
@@ -286,7 +298,7 @@ def overview(
     stacks = []
     for column in board.columns.all():
         count = tally.columns.get(str(column.pk), 0)
-        long = column.kind == Column.Kind.COMPLETED and count > PER_COLUMN and not wanted
+        long = column.kind == Column.Kind.COMPLETED and count > LONG_COMPLETED and not wanted
         rail = str(column.pk) in rails if rails is not None else long
         stacks.append(Stack(column, count, rail=rail and not wanted.lanes))
     goals = Goal.objects.filter(board_id=board.pk).order_by("id")
@@ -500,6 +512,12 @@ def _ordered(cards: CardQuerySet, wanted: Wanted) -> CardQuerySet:
                 ("pk", "pk", BigIntegerField()),
                 ("text", Substr("text", 1, QUESTION_CHARS), CharField()),
                 ("options", "options", JSONField()),
+                ("asks", "asks", CharField()),
+                ("detail", Substr("detail", 1, QUESTION_DETAIL_CHARS + 1), CharField()),
+                ("default", Substr("default", 1, QUESTION_CHARS), CharField()),
+                ("on_timeout", "on_timeout", CharField()),
+                ("due_at", "due_at", DateTimeField()),
+                ("lapsed_at", "lapsed_at", DateTimeField()),
             )
         },
         "after": first,
@@ -655,7 +673,19 @@ def _faces(found: CardQuerySet, wanted: Wanted) -> list[Face]:
 def _question(card: Any) -> Question | None:
     if getattr(card, "question_pk", None) is None:
         return None
-    return Question(card.question_pk, card.question_text, card.question_options or [])
+    is_long = len(card.question_detail) > QUESTION_DETAIL_CHARS
+    return Question(
+        card.question_pk,
+        card.question_text,
+        card.question_options or [],
+        card.question_asks,
+        "" if is_long else card.question_detail,
+        card.question_default,
+        card.question_on_timeout,
+        card.question_due_at,
+        card.question_lapsed_at,
+        is_long,
+    )
 
 
 def _face(card: Card, attempt: Attempt | None, now: datetime) -> Face:

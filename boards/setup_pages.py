@@ -12,11 +12,15 @@ from django.views.decorators.http import require_GET
 
 from boards import allowances, lookup, members, setup, workflow_templates
 from boards.models import Board, Column
+from boards.secrets import keeping, sealing
 from boards.views import for_people, frame, principal
 from goals.models import Goal
 from kernel.access import Role
+from kernel.addresses import shown_to_all
 
 GOALS_SHOWN = 50
+#: Defaults of boards that need not be set.
+UNSET = ("memory_mb", "processes", "output_mb", "same_failures", "follow_ups")
 KIND_WORDS = dict(Column.Kind.choices)
 
 
@@ -42,10 +46,12 @@ def settings(request: HttpRequest, key: str) -> HttpResponse:
     may_operate = who.role_on(board.pk) == Role.OPERATOR
     shown: dict[str, Any] = {
         "may_operate": may_operate,
+        "repository": board.repository if may_operate else shown_to_all(board.repository),
         "may_allow": who.everywhere == Role.OPERATOR,
         "columns": board.columns.order_by("position"),
         "kinds": KIND_WORDS.items(),
-        "defaults": {"max_attempts": 3, "lease_seconds": 60, "memory_mb": None, "processes": None}
+        "defaults": {"max_attempts": 3, "lease_seconds": 60, **dict.fromkeys(UNSET)}
+        | {"keep_ignored": []}
         | board.defaults,
     }
     goals = Goal.objects.filter(board_id=board.pk, status=Goal.Status.ACTIVE).order_by("title")
@@ -62,6 +68,8 @@ def settings(request: HttpRequest, key: str) -> HttpResponse:
         shown["tokens"] = members.tokens_of(board.pk).order_by("-token__created_at")
         shown["others"] = members.others(board.pk)
         shown["templates"] = workflow_templates.of_board(board)
+        shown["secrets"] = keeping.of_board(board.pk)
+        shown["key_name"] = sealing.key_name()
     return render(request, "boards/settings.html", {**frame(request, board), **shown})
 
 
@@ -78,4 +86,8 @@ def import_(request: HttpRequest, key: str) -> HttpResponse:
     who = principal(request)
     board = lookup.board(who, key)
     who.require(board.pk, Role.MEMBER, "board")
-    return render(request, "boards/import.html", frame(request, board))
+    shown = {
+        "may_operate": who.role_on(board.pk) == Role.OPERATOR,
+        "most_bytes": site.MAX_ARTIFACT_BYTES,
+    }
+    return render(request, "boards/import.html", {**frame(request, board), **shown})

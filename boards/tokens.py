@@ -44,11 +44,16 @@ def issue(
     roles: Mapping[UUID, Role] | None = None,
     everywhere: Role | None = None,
     expires_at: datetime | None = None,
+    carries_secrets: bool = False,
 ) -> Issued:
-    """Return a new token with its roles. The plaintext can't be had again."""
+    """Return a new token with its roles. The plaintext can't be had again.
+
+    With ``carries_secrets`` a worker elsewhere is told the secrets of the boards it works on.
+    """
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_CHARS))
     plaintext = f"{PREFIX}{secret}{_crc(secret)}"
-    return Issued(_keep(name, plaintext, owner, roles or {}, everywhere, expires_at), plaintext)
+    token = _keep(name, plaintext, owner, roles or {}, everywhere, expires_at, carries_secrets)
+    return Issued(token, plaintext)
 
 
 def bootstrap(plaintext: str) -> Token | None:
@@ -123,6 +128,7 @@ def _keep(
     roles: Mapping[UUID, Role],
     everywhere: Role | None,
     expires_at: datetime | None,
+    carries_secrets: bool = False,
 ) -> Token:
     with transition():
         token = Token.objects.create(
@@ -132,6 +138,7 @@ def _keep(
             hint=plaintext[-4:],
             everywhere=everywhere,
             expires_at=expires_at,
+            carries_secrets=carries_secrets,
         )
         Membership.objects.bulk_create(
             Membership(board_id=board_id, token=token, role=role)

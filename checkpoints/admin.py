@@ -230,7 +230,16 @@ class SalvageAdmin(ViewOnly):
 class KeepingAdmin(ViewOnly):
     """What each board keeps and takes up; operators change the rules in the board's settings."""
 
-    list_display = ("board", "keep_last", "keep_days", "snapshots", "artifacts", "logs", "folders")
+    list_display = (
+        "board",
+        "keep_last",
+        "keep_days",
+        "snapshots",
+        "artifacts",
+        "logs",
+        "events",
+        "folders",
+    )
     list_select_related = ("board",)
     search_fields = ("=board__key", "board__name")
     ordering = ("-snapshots_bytes",)
@@ -246,6 +255,10 @@ class KeepingAdmin(ViewOnly):
     @admin.display(ordering="logs_bytes", description="output")
     def logs(self, keeping: Keeping) -> str:
         return filesizeformat(keeping.logs_bytes)
+
+    @admin.display(ordering="events_bytes", description="log of events")
+    def events(self, keeping: Keeping) -> str:
+        return filesizeformat(keeping.events_bytes)
 
     @admin.display(ordering="workspaces_bytes", description="workspaces")
     def folders(self, keeping: Keeping) -> str:

@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,16 +29,20 @@ _CHUNK_BYTES = 1 << 20
 _AT_ONCE = 200
 
 
-def store(
-    chunks: Iterable[bytes],
-    *,
-    content_type: str = "application/octet-stream",
-    expected_sha256: str | None = None,
-    principal: str,
-) -> tuple[Artifact, bool]:
-    """Return the artifact with this content, durable on disk, and whether it is new.
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Content that has arrived whole, durable on disk, and is nobody's yet."""
 
-    Raises Invalid when the content does not have ``expected_sha256``; nothing is kept then.
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+@contextlib.contextmanager
+def received(chunks: Iterable[bytes], *, expected_sha256: str | None = None) -> Iterator[Upload]:
+    """Give the content as an upload for ``keep``; what was not kept is gone afterwards.
+
+    Raises Invalid when it does not have ``expected_sha256``.
     """
     root = _root()
     digest, size = hashlib.sha256(), 0
@@ -55,21 +60,41 @@ def store(
             raise Invalid.field("Digest", f"does not match the content, which is sha-256 {sha}.")
         # From the file's name to its row nobody may think it unneeded, see ``collect``.
         with _shard(sha, fcntl.LOCK_SH):
-            _publish(Path(name), path_of(sha))
-            return _known(sha, size, content_type, principal)
+            yield Upload(Path(name), sha, size)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _known(sha: str, size: int, content_type: str, principal: str) -> tuple[Artifact, bool]:
+def keep(upload: Upload, *, content_type: str, principal: str) -> tuple[Artifact, bool]:
+    """Return the artifact with the uploaded content, and whether the principal has not uploaded
+    it before; what others uploaded is not told. May be repeated."""
+    _publish(upload.path, path_of(upload.sha256))
     with transition():
-        artifact, created = Artifact.objects.get_or_create(
-            sha256=sha, defaults={"size_bytes": size, "content_type": content_type[:200]}
+        artifact, _ = Artifact.objects.get_or_create(
+            sha256=upload.sha256,
+            defaults={"size_bytes": upload.size_bytes, "content_type": content_type[:200]},
         )
         mine = ArtifactLink.objects.filter(artifact=artifact, principal=principal, board=None)
-        if not mine.update(at=timezone.now()):  # two uploads at once may make two: no harm
+        new = not mine.update(at=timezone.now())
+        if new:  # two uploads at once may make two: no harm
             ArtifactLink.objects.create(artifact=artifact, principal=principal)
-    return artifact, created
+    return artifact, new
+
+
+def store(
+    chunks: Iterable[bytes],
+    *,
+    content_type: str = "application/octet-stream",
+    expected_sha256: str | None = None,
+    principal: str,
+) -> tuple[Artifact, bool]:
+    """Return the artifact with this content, durable on disk, and whether it is new as ``keep``
+    has it.
+
+    Raises Invalid when the content does not have ``expected_sha256``; nothing is kept then.
+    """
+    with received(chunks, expected_sha256=expected_sha256) as upload:
+        return keep(upload, content_type=content_type, principal=principal)
 
 
 def store_file(path_or_file: BinaryIO, *, content_type: str, principal: str) -> Artifact:

@@ -3,10 +3,11 @@
     bundle.tar   manifest.json     every other member with its SHA-256 and size
                  data.json         rows: goal, cards, attempts, steps, checkpoints, messages, …
                  snapshots.pack    the files of the checkpoints and salvages: a git pack
+                 output.jsonl      live output, up to a bound, see ``output``
                  artifacts/<sha>   content by digest
 
-A card takes along the cards that its lines begin at, so that the chain of digests is whole. Live
-output stays behind; steps keep its end.
+A card takes along the cards that its lines begin at, so that the chain of digests is whole. Files
+that were written before bundles held live output are read all the same.
 
 Bringing in trusts nothing of a file: members are plain files that the manifest names, read in
 place and never unpacked to a path; every digest is checked, the checkpoints' chain too, before
@@ -35,9 +36,9 @@ from django.db import IntegrityError
 from django.db.models import Model, Q
 from django.utils import timezone
 
-from boards import cards, leases
+from boards import cards, placing
 from boards.models import Attempt, Board, Card, Dependency, Message
-from checkpoints import artifacts, recovery
+from checkpoints import artifacts, output, recovery
 from checkpoints.git import GitFailed
 from checkpoints.models import (
     Artifact,
@@ -48,9 +49,10 @@ from checkpoints.models import (
     Salvage,
     Step,
 )
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from goals import memory
 from goals.models import Criterion, Decision, Discovery, Evidence, Goal
+from kernel import sql
 from kernel.errors import DomainError, Invalid
 from kernel.limits import load_json
 from kernel.tx import transition
@@ -59,6 +61,7 @@ FORMAT = "holdfast-bundle/1"
 MAX_MEMBERS = 20_000
 MAX_DATA_BYTES = 256 * 1024 * 1024
 _MANIFEST, _DATA, _PACK = "manifest.json", "data.json", "snapshots.pack"
+_OUTPUT = "output.jsonl"
 State = Card.State
 _FINISHED = (State.COMPLETED, State.CANCELLED, State.REVIEW, State.BLOCKED)
 
@@ -66,7 +69,18 @@ _FINISHED = (State.COMPLETED, State.CANCELLED, State.REVIEW, State.BLOCKED)
 _OF_CARD: tuple[type[Model], ...] = (Attempt, Checkpoint, Line, Step, Message, Salvage)
 #: What a new row never takes from a bundle: whom it belonged to, where it stood.
 _LEFT = {
-    Card: {"board_id", "column_id", "goal_id", "number", "key", "rank", "race", "state", "paused"},
+    Card: {
+        "board_id",
+        "column_id",
+        "goal_id",
+        "number",
+        "key",
+        "rank",
+        "race_id",
+        "part_of_id",
+        "state",
+        "paused",
+    },
     Attempt: {"board_id", "token_id", "briefing_sha256", "briefing_tokens"},
     Goal: {"board_id", "parent_id"},
 }
@@ -98,6 +112,9 @@ def export(chosen: Iterable[Card], goal: Goal | None = None) -> IO[bytes]:
         if not parts[_PACK].exists():
             parts[_PACK].touch()
         parts[_DATA].write_text(json.dumps(data, cls=DjangoJSONEncoder))
+        newest = sorted(data["attempt"], key=lambda row: row["started_at"], reverse=True)
+        parts[_OUTPUT] = Path(folder, _OUTPUT)
+        output.write([row["id"] for row in newest], parts[_OUTPUT])
         for sha in sorted(_artifacts(data)):
             if artifacts.path_of(sha).is_file():
                 parts[f"artifacts/{sha}"] = artifacts.path_of(sha)
@@ -228,7 +245,7 @@ class _Bundle:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if not isinstance(about, dict) or digest != about.get("sha256"):
                 raise BadBundle(f"{name} is not what was written.")
-            if name not in (_DATA, _PACK) and name != f"artifacts/{digest}":
+            if name not in (_DATA, _PACK, _OUTPUT) and name != f"artifacts/{digest}":
                 raise BadBundle(f"{name} has no place in a bundle.")
         return found
 
@@ -254,6 +271,15 @@ class _Bundle:
         if not isinstance(found, dict) or not all(isinstance(found.get(n), list) for n in names):
             raise BadBundle("data.json holds no cards.")
         return found
+
+    def output(self) -> list[output.Piece]:
+        if _OUTPUT not in self.members:
+            return []
+        with self.open(_OUTPUT) as file:
+            try:
+                return output.read(file)
+            except (ValueError, DomainError) as error:
+                raise BadBundle(f"{_OUTPUT}: {error}.") from None
 
     @property
     def artifacts(self) -> list[str]:
@@ -282,7 +308,7 @@ def bring(board: Board, sha256: str, actor: str) -> Brought:
                         expected_sha256=sha,
                         principal="system:bundle",
                     )
-            brought, commits = _make(board, sha256, data, actor)
+            brought, commits = _make(board, sha256, data, bundle.output(), actor)
         except GitFailed as error:
             raise BadBundle(f"The files of its checkpoints are damaged: {error}.") from None
         except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
@@ -357,14 +383,18 @@ class _Maker:
 
 
 def _make(
-    board: Board, sha256: str, data: Mapping[str, Any], actor: str
+    board: Board,
+    sha256: str,
+    data: Mapping[str, Any],
+    printed: list[output.Piece],
+    actor: str,
 ) -> tuple[Brought, dict[str, set[str]]]:
     maker = _Maker(board, data)
     names: dict[str, str] = {}
     commits: dict[str, set[str]] = {}
     packed = set(map(str, data["snapshots"]))
     with transition():
-        list(Board.objects.filter(pk=board.pk).select_for_update(no_key=True).values_list("pk"))
+        sql.lock(Board.objects.filter(pk=board.pk))
         known = Brought.objects.filter(board=board, sha256=sha256).first()
         if known is not None:
             return known, {}
@@ -379,6 +409,9 @@ def _make(
             for row in data[model.__name__.lower()]:
                 _make_row(maker, model, row)
         _mend_links(maker)
+        output.store(
+            printed, {str(row["id"]): maker.new[str(row["id"])] for row in data["attempt"]}
+        )
         for row in data["cards"]:
             _settle_card(maker, row, names, actor)
         keys = dict(Card.objects.filter(key__in=names.values()).values_list("pk", "key"))
@@ -426,7 +459,12 @@ def _make_memory(maker: _Maker, name: str, goal: Goal | None) -> None:
     model: Any = Decision if name == "decision" else Discovery
     for row in maker.data["decisions" if name == "decision" else "discoveries"]:
         own = {"goal": goal if row["goal_id"] else None, "board_id": maker.board.pk}
-        later = {"superseded_by": None} if name == "decision" else {}
+        # What is elsewhere stays there: rows made later, and what only this installation knows.
+        later: dict[str, Any] = {"proposed_card_id": None}
+        if name == "decision":
+            later = {"superseded_by": None, "checkpoint_id": None}
+        elif row["status"] == Discovery.Status.PROPOSED:
+            later["status"] = Discovery.Status.OPEN
         maker.keep(row, maker.build(model, row, **own, **later, attempt_id=None))
 
 
@@ -496,7 +534,7 @@ def _settle_card(
     )  # fmt: skip
     state = State(row["state"])
     if state in _FINISHED:
-        leases.place(card, state)
+        placing.place(card, state)
     else:
         card.paused = True
         card.save(update_fields=["paused"])
@@ -511,7 +549,7 @@ def _settle_card(
     unmet = Dependency.objects.filter(card=card).exclude(depends_on__state=State.COMPLETED)
     Card.objects.filter(pk=card.pk).update(unmet_dependencies=unmet.count())
     gone = Checkpoint.objects.filter(card=card, dropped_at__isnull=False)
-    leases.note(
+    placing.note(
         card,
         "card.brought",
         actor,

@@ -9,9 +9,11 @@ from typing import Any
 from django.db.models import Q
 
 from boards.models import Card
+from checkpoints import fingerprints
 from checkpoints.git import GitFailed
 from checkpoints.models import Checkpoint
-from checkpoints.snapshots import FileChange, store_of
+from checkpoints.snapshots import FileChange
+from checkpoints.stores import store_of
 from goals.models import Decision, Discovery
 from kernel.errors import NotFound
 
@@ -63,6 +65,7 @@ class Difference(Files):
     flaky: list[str] = field(default_factory=list)  # of these, with the same files both ways
     decisions: list[Decision] = field(default_factory=list)
     discoveries: list[Discovery] = field(default_factory=list)
+    environment: list[dict[str, str]] = field(default_factory=list)
 
 
 def named(card: Card, number: int) -> Checkpoint:
@@ -87,6 +90,8 @@ def between(card: Card, old: Checkpoint | None, new: Checkpoint) -> Difference:
             found.state_cut = True
             break
         found.state.append(change)
+    then, now = (_environment(point) for point in (old, new))
+    found.environment = list(fingerprints.changes(then, now)) if then and now else []
     failing = [set(_failing(point)) for point in (old, new)]
     found.newly_failing = sorted(failing[1] - failing[0])
     found.newly_passing = sorted(failing[0] - failing[1]) if new.tests else []
@@ -99,6 +104,11 @@ def between(card: Card, old: Checkpoint | None, new: Checkpoint) -> Difference:
     found.decisions = list(Decision.objects.filter(window).order_by("at")[:MEMORIES])
     found.discoveries = list(Discovery.objects.filter(window).order_by("at")[:MEMORIES])
     return found
+
+
+def _environment(point: Checkpoint | None) -> dict[str, str]:
+    """Return the checkpoint's fingerprint, empty where none was taken."""
+    return ((point.workspace or {}).get("environment") or {}) if point else {}
 
 
 def _flaky(card: Card) -> set[str]:
@@ -138,7 +148,9 @@ def _compare_files(card: Card, found: Difference) -> None:
 def of_files(board_id: object, start: str, to: str) -> Files:
     """Return how the files of snapshot ``to`` differ from those of ``start``."""
     if not to or not start:
-        return Files(note="At least one of the two checkpoints holds no workspace.")
+        return Files(
+            note="No files to compare: at least one of the two was saved without a workspace."
+        )
     store = store_of(board_id)
     if not (store.has(to) and store.has(start)):
         return Files(

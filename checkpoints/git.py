@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernel.addresses import opened
+
 #: What a network needs, and nothing else, is passed on.
 _PASSED_ON = (
     "PATH",
@@ -48,6 +50,8 @@ _SETTINGS = """\
 	autocrlf = false
 	safecrlf = false
 	askPass =
+[index]
+	version = 4
 [gc]
 	auto = 0
 [maintenance]
@@ -137,15 +141,32 @@ class Git:
         timeout_seconds: float = LOCAL_SECONDS,
         accept: Sequence[int] = (0,),
     ) -> bytes:
-        """Return what ``git`` printed. Raises GitFailed for an exit code not in ``accept``.
+        """Return what ``git`` printed. Raises GitFailed for an exit code not in ``accept``."""
+        return self.heard(
+            *arguments, cwd=cwd, stdin=stdin, timeout_seconds=timeout_seconds, accept=accept
+        )[0]
 
-        No process of it is left when this returns or raises, short of kill -9 of this one.
+    def heard(
+        self,
+        *arguments: str,
+        cwd: Path,
+        stdin: bytes = b"",
+        timeout_seconds: float = LOCAL_SECONDS,
+        accept: Sequence[int] = (0,),
+    ) -> tuple[bytes, bytes]:
+        """Return what ``git`` printed, and what it warned of. Raises GitFailed for an exit code
+        not in ``accept``.
+
+        What opens an address among the arguments stands in the environment of this one git, never
+        on its command line or in the configuration of a clone. No process of it is left when this
+        returns or raises, short of kill -9 of this one.
         """
         try:
+            arguments, let_in = _let_in(arguments)
             process = subprocess.Popen(
                 ["git", *arguments],
                 cwd=cwd,
-                env=self.environment(),
+                env={**self.environment(), **let_in},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -171,11 +192,30 @@ class Git:
             raise
         if process.returncode not in accept:
             raise GitFailed(last_words(errors) or f"git {arguments[0]} ended {process.returncode}")
-        return output
+        return output, errors
 
     def line(self, *arguments: str, cwd: Path, stdin: bytes = b"") -> str:
         """Return the one line that ``git`` printed."""
         return self.run(*arguments, cwd=cwd, stdin=stdin).decode("utf-8", "replace").strip()
+
+
+#: Asked by git once the other side wants to know who calls.
+_HELPER = (
+    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" '
+    '"$HOLDFAST_GIT_USER" "$HOLDFAST_GIT_PASSWORD"; }; f'
+)
+
+
+def _let_in(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the arguments without the user and password of the address in them, and the variables
+    by which git is let in there, and at no other host that it may be sent on to."""
+    found = next((place for one in arguments if (place := opened(one)) is not None), None)
+    if found is None:
+        return tuple(arguments), {}
+    helper = ("-c", f"credential.{found.root}.helper={_HELPER}")
+    bare = (place.address if (place := opened(one)) else one for one in arguments)
+    variables = {"HOLDFAST_GIT_USER": found.user, "HOLDFAST_GIT_PASSWORD": found.password}
+    return (*helper, *bare), variables
 
 
 def last_words(errors: bytes) -> str:

@@ -30,7 +30,7 @@ KEYS_IN_A_ROW = 4
 
 # In the drawing's own units; text is about CHAR wide at its size.
 WIDTH, LANE, TOP, EDGE, CHAR = 846.0, 34, 26, 6.0, 6.1
-LEAST_LANE, IDLE_GAP, NO_GAP, MARK_GAP = 44.0, 30.0, 6.0, 25.0
+LEAST_LANE, IDLE_GAP, NO_GAP, MARK_GAP, GROUP_GAP = 44.0, 30.0, 6.0, 25.0, 52.0
 STRIP, BUCKETS = 40, 60
 
 LOOKS = {
@@ -284,7 +284,7 @@ def drawn(
     if total > LANES:
         drawing.buckets = _strip(card, first, last, total)
     _place(drawing)
-    _branch(drawing, card, _mark(drawing))
+    _branch(drawing, *_mark(drawing, card))
     return drawing
 
 
@@ -336,10 +336,10 @@ def _place(drawing: Drawing) -> None:
     drawing.ticks = _ticks(tracks, ends)
 
 
-def _mark(drawing: Drawing) -> dict[UUID, Place]:
+def _mark(drawing: Drawing, card: Card) -> tuple[dict[UUID, Place], list[Card]]:
     """Put checkpoints and what was left on the lanes, and a curve from where each went on.
 
-    Returns where each checkpoint of the drawn lanes is.
+    Returns where each checkpoint of the drawn lanes is, and what was forked from them.
     """
     tracks = drawing.tracks
     attempts = [track.attempt.pk for track in tracks]
@@ -351,6 +351,11 @@ def _mark(drawing: Drawing) -> dict[UUID, Place]:
         for track in tracks:
             if track.attempt.pk == salvage.attempt_id:
                 track.left.append(salvage)
+    there = [c.pk for some in saved.values() for c in some]
+    at_drawn = Card.objects.filter(board_id=card.board_id, origin_checkpoint__in=there)
+    forks = list(at_drawn.order_by("number")[:FORKS_READ]) if there else []
+    left_at = {fork.origin_checkpoint for fork in forks}
+    resumed = {track.attempt.resumed_from for track in tracks}
     places: dict[UUID, Place] = {}
     numbered: dict[int, Place] = {}
     for track in tracks:
@@ -361,10 +366,11 @@ def _mark(drawing: Drawing) -> dict[UUID, Place]:
         for c in reversed(saved.get(attempt.pk, [])):
             part = min(1.0, max(0.0, (c.at - attempt.started_at).total_seconds() / seconds))
             mark = Mark(track.x0 + 7 + (track.x1 - track.x0 - 20) * part, c)
-            if track.marks and mark.x - track.marks[-1].x < MARK_GAP:
-                mark.also = track.marks.pop().also + 1  # too close to tell apart
             places[c.pk] = numbered[c.number] = Place(c.number, mark.x, track.y)
             track.marks.append(mark)
+        begun_at = [m for m in track.marks if m.checkpoint.pk in left_at]
+        begun_at += [m for m in track.marks if m.checkpoint.number in resumed]
+        track.marks = _apart(track.marks, begun_at)
         # What went on from a lane that is not drawn comes from above.
         x, y = track.x0, track.y
         if place := numbered.get(attempt.resumed_from or 0):
@@ -376,7 +382,27 @@ def _mark(drawing: Drawing) -> dict[UUID, Place]:
                 f"M{x:.1f} {y}C{x:.1f} {track.y} {x:.1f} {track.y} {track.x0:.1f} {track.y}"
             )
         _say(track, min(track.x0, x) - 12)
-    return places
+    return places, forks
+
+
+def _apart(marks: list[Mark], begun_at: list[Mark]) -> list[Mark]:
+    """Return as many of the marks as can be told apart: the newest, those that something began
+    at, then the others; each stands for those before it that can't."""
+    wanted = [*marks[-1:], *begun_at[::-1], *marks[::-1]]
+    apart: list[Mark] = []
+    for gap in (MARK_GAP, GROUP_GAP):  # what stands for others has a longer label
+        apart = []
+        for mark in wanted:
+            if all(abs(mark.x - other.x) >= gap for other in apart):
+                apart.append(mark)
+        if len(apart) == len(marks):
+            break
+    apart.sort(key=lambda mark: mark.checkpoint.number)
+    numbers = [0, *(mark.checkpoint.number for mark in apart)]
+    for mark, before in zip(apart, numbers, strict=False):
+        between = (m for m in marks if before < m.checkpoint.number < mark.checkpoint.number)
+        mark.also = sum(1 for _ in between)
+    return apart
 
 
 def _say(track: Track, before: float) -> None:
@@ -390,13 +416,10 @@ def _say(track: Track, before: float) -> None:
         track.words_x, track.words_y = track.x0 + 2, track.y + 16
 
 
-def _branch(drawing: Drawing, card: Card, places: dict[UUID, Place]) -> None:
+def _branch(drawing: Drawing, places: dict[UUID, Place], forks: list[Card]) -> None:
     """Put the cards that were forked from drawn checkpoints below the lanes."""
-    if not places:
-        return
-    forks = Card.objects.filter(board_id=card.board_id, origin_checkpoint__in=list(places))
     found: dict[Place, list[Card]] = {}
-    for fork in forks.order_by("number")[:FORKS_READ]:
+    for fork in forks:
         assert fork.origin_checkpoint is not None
         found.setdefault(places[fork.origin_checkpoint], []).append(fork)
     base = drawing.top + TOP + len(drawing.tracks) * LANE
@@ -430,7 +453,7 @@ def clipped(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def ended(attempt: Attempt) -> str:
+def ended(attempt: Attempt, letters: int = 34) -> str:
     """Return in a few words how the attempt ended, or where it is."""
     words = {
         Attempt.Status.RUNNING: _("running · step {n}").format(n=attempt.step_number),
@@ -440,8 +463,8 @@ def ended(attempt: Attempt) -> str:
         Attempt.Status.RELEASED: attempt.reason or _("handed over"),
         Attempt.Status.CANCELLED: attempt.reason or _("stopped"),
     }
-    said = clipped(words[Attempt.Status(attempt.status)], 34)
-    return f"{said} · ${attempt.cost_usd:.2f}" if attempt.cost_usd else said
+    said = clipped(words[Attempt.Status(attempt.status)], letters)
+    return f"{said} · ${attempt.cost_usd:,.2f}" if attempt.cost_usd else said
 
 
 @dataclass(slots=True)

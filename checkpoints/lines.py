@@ -13,22 +13,26 @@ A forked card begins on line 2. Its line 1 stands for what it took over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import F, Max, UUIDField, Value
+from django.utils import timezone
 
-from boards import bounds, cards, leases
-from boards.models import Attempt, Card, Column, Message
+from boards import approaches, bounds, cards, placing, splits
+from boards.models import Attempt, Card, Column, Message, Race, Racer
 from checkpoints import differences, recovery
 from checkpoints.models import Checkpoint, Line, Step, StepQuerySet
+from kernel.access import SYSTEM
 from kernel.errors import Invalid, NotFound, TransitionRefused
-from kernel.ids import uuid7
 from kernel.tx import transition
 
 MAX_FORKS = 10
+RACERS = 3  # where a person asked for a race says no more
 State = Card.State
 
 #: What a fork takes over from its card as it is.
@@ -54,19 +58,18 @@ def rewind(card_id: UUID, number: int, actor: str) -> Card:
     """
     with transition():
         card = cards.lock(card_id)
-        point = _point(card, number)
-        revoked = leases.revoke(card, reason=f"rewound to C{number} by {actor}")
-        numbers = _numbers_given(card)
-        opened = Line.objects.filter(card=card).aggregate(n=Max("number"))["n"]
-        left, card.line = card.line, max(card.line, opened or 1) + 1
-        _open(card, point, actor, steps_before=numbers[0], checkpoints_before=numbers[1])
+        point = point_of(card, number)
+        revoked = placing.revoke(card, reason=f"rewound to C{number} by {actor}")
+        left = card.line
+        splits.give_up(card)
+        open_at(card, point, actor)
         card.failures = 0
         card.not_before = None
         card.blocked_reason = ""
         if card.state != State.BACKLOG:
-            leases.place(card, State.WAITING)
+            placing.place(card, State.WAITING)
         bounds.charge(revoked)
-        leases.note(
+        placing.note(
             card,
             "card.rewound",
             actor,
@@ -79,12 +82,16 @@ def rewind(card_id: UUID, number: int, actor: str) -> Card:
     return card
 
 
+def open_at(card: Card, point: Checkpoint, actor: str) -> None:
+    """Open a line of the locked card at its checkpoint, with all that was recorded up to it."""
+    steps_before, checkpoints_before = _take_next_line(card)
+    _open(card, point, actor, steps_before=steps_before, checkpoints_before=checkpoints_before)
+
+
 def begin_again(card: Card, point: Checkpoint, actor: str) -> None:
     """Open a line of the locked card at its checkpoint that has its files and none of its steps:
     what was recorded before counts for them no longer, so all of them are done again."""
-    steps_before, checkpoints_before = _numbers_given(card)
-    opened = Line.objects.filter(card=card).aggregate(n=Max("number"))["n"]
-    card.line = max(card.line, opened or 1) + 1
+    steps_before, checkpoints_before = _take_next_line(card)
     Line.objects.create(card=card, number=card.line, parent=point.line, origin=point, actor=actor)
     card.carried = {
         "step_number": steps_before,
@@ -96,6 +103,61 @@ def begin_again(card: Card, point: Checkpoint, actor: str) -> None:
     card.save(update_fields=["line", "carried"])
 
 
+def _take_next_line(card: Card) -> tuple[int, int]:
+    """Put the card on a line that it never had; return the numbers that it gave out before."""
+    given = _numbers_given(card)
+    opened = Line.objects.filter(card=card).aggregate(n=Max("number"))["n"]
+    card.line = max(card.line, opened or 1) + 1
+    return given
+
+
+def work_anew(card: Card, **_signal: object) -> None:
+    """Let the steps of a reopened card's workflow be done again, on the files they ended with.
+
+    Else each would answer with what it recorded, and the card come back as it went. A card that
+    no workflow drives is its worker's: what that finds recorded, it decides about itself.
+    """
+    if not card.workflow or card.carried is not None:  # a line was opened for it just now
+        return
+    point = recovery.head(card.pk, card.line)
+    if point is not None:
+        begin_again(card, point, SYSTEM.actor)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a race is decided, see ``boards.races``; ``score`` is the command that gives a number."""
+
+    choose: str = Race.Choose.FIRST
+    score: str = ""
+    deadline_seconds: int | None = None
+
+    def check(self, source: Card, count: int) -> None:
+        """Pass if the card can be raced like this. Raises Invalid."""
+        scores = self.choose == Race.Choose.SCORE
+        if count == 1 and (self.choose != Race.Choose.FIRST or self.score):
+            raise Invalid.field("choose", "is for a race; fork more than one card.")
+        if scores != bool(self.score.strip()):
+            raise Invalid.field(
+                "score",
+                "is needed: a command that prints a number, such as 'python bench.py'."
+                if scores
+                else "is for races with choose: score.",
+            )
+        if self.deadline_seconds is not None and not scores:
+            raise Invalid.field("deadline_seconds", "is for races with choose: score.")
+        if scores and not source.needs_built_in_worker:
+            raise Invalid.field(
+                "choose",
+                f"{source.key} has no workflow, so no built-in worker can run a scoring command; "
+                "let a person choose.",
+            )
+        if scores and not source.board.allow_commands:
+            raise Invalid.field(
+                "choose", "commands are off for the board; allow them or let a person choose."
+            )
+
+
 def fork(
     card_id: UUID,
     number: int,
@@ -105,28 +167,30 @@ def fork(
     approach: str = "",
     approaches: Sequence[str] = (),
     count: int = 1,
+    terms: Terms = Terms(),
+    budgets: Mapping[str, Any] | None = None,
 ) -> list[Card]:
     """Return ``count`` new cards, in progress, that start from the card's checkpoint ``number``.
 
-    More than one is a race: the first to be completed wins and the others are cancelled.
-    ``approaches`` gives each its own; every one is told those of the others. Raises Invalid.
+    More than one is a race on ``terms``. ``approaches`` gives each its own; every one is told
+    those of the others. All have the same ``budgets``: the card's own unless told. Raises Invalid.
     """
     if not 1 <= count <= MAX_FORKS:
         raise Invalid.field("count", f"must be 1 to {MAX_FORKS}.")
     if approaches and len(approaches) != count:
         raise Invalid.field("approaches", f"must name one for each of the {count} forks.")
     own = list(approaches) or [approach] * count
-    race = uuid7() if count > 1 else None
     with transition():
         source = cards.lock(card_id)  # so that the point's content is not let go meanwhile
-        point = _point(source, number)
+        terms.check(source, count)
+        point = point_of(source, number)
         if source.archived_at is not None:
             raise TransitionRefused(f"{source.key} is archived; restore it before forking it.")
-        column = (
-            Column.objects.filter(board_id=source.board_id, kind=Column.Kind.IN_PROGRESS)
-            .order_by("position")
-            .first()
-        )
+        race = _race(source, number, actor, terms) if count > 1 else None
+        same = {field: getattr(source, field) for field in SAME}
+        if budgets is not None:
+            same["budgets"] = dict(budgets)
+        place = in_progress(source.board_id)
         forks = []
         for n in range(count):
             name = title or source.title
@@ -134,32 +198,84 @@ def fork(
                 source.board,
                 actor,
                 title=name if race is None else f"{name[:280]} · {n + 1} of {count}",
-                column=column,
+                column=place,
                 goal=source.goal,
                 line=2,
                 origin_checkpoint=point.pk,
                 race=race,
-                **{field: getattr(source, field) for field in SAME},
+                **same,
             )
             _open(made, point, actor, steps_before=0, checkpoints_before=point.number)
-            others = [a for i, a in enumerate(own) if i != n and a and race]
+            if race is not None:
+                Racer.objects.create(card=made, number=n + 1, approach=own[n])
             Message.objects.create(
                 card=made,
                 kind=Message.Kind.NOTE,
                 actor=actor,
-                text=_why(source, point, own[n], others, n, count),
+                text=_why(source, point, own[n]),
                 pinned=True,
             )
             forks.append(made)
-        leases.note(
+        placing.note(
             source,
             "card.forked",
             actor,
             checkpoint=number,
             forks=[made.key for made in forks],
-            race=str(race) if race else None,
+            race=str(race.pk) if race else None,
         )
     return forks
+
+
+def race_if_answered(card: Card, question: Message, answer: Message, **_signal: object) -> None:
+    """Race the locked card from its last checkpoint and pause it, if that is what was answered.
+
+    Each line of the answer's reason is the approach of one racer; without two of them there are
+    RACERS, told that they must differ. Raises Invalid where there is nothing to begin at.
+    """
+    if answer.text.strip() != approaches.RACE or approaches.HOW_TO_RACE not in question.text:
+        return
+    point = recovery.head(card.pk, card.line)
+    if point is None:
+        raise Invalid.field("text", "can't be: the card has no checkpoint left to race from.")
+    own = [line.strip() for line in answer.detail.splitlines() if line.strip()]
+    count = len(own) if len(own) > 1 else RACERS
+    differ = "Go about it otherwise than what was tried, and than the rivals: say how first."
+    racers = fork(
+        card.pk,
+        point.number,
+        answer.actor,
+        approaches=own if len(own) > 1 else [*own, *[differ] * (count - len(own))],
+        count=count,
+    )
+    Message.objects.create(
+        card=card,
+        kind=Message.Kind.NOTE,
+        actor=answer.actor,
+        text=f"Raced by {', '.join(racer.key for racer in racers)}. Resume it to go on here, too.",
+    )
+    cards.hold(card, answer.actor)
+
+
+def _race(source: Card, number: int, actor: str, terms: Terms) -> Race:
+    now = timezone.now()
+    seconds = terms.deadline_seconds
+    return Race.objects.create(
+        board_id=source.board_id,
+        source=source,
+        checkpoint=number,
+        choose=terms.choose,
+        score=terms.score.strip(),
+        deadline_at=now + timedelta(seconds=seconds) if seconds is not None else None,
+        started_by=actor,
+        started_at=now,
+    )
+
+
+def in_progress(board_id: UUID) -> Column | None:
+    """Return the column where new work on the board goes."""
+    columns = Column.objects.filter(board_id=board_id, kind=Column.Kind.IN_PROGRESS)
+    return columns.order_by("position").first()
 
 
 def _numbers_given(card: Card) -> tuple[int, int]:
@@ -188,7 +304,7 @@ def _recorded_by(point: Checkpoint) -> StepQuerySet:
     )
 
 
-def _point(card: Card, number: int) -> Checkpoint:
+def point_of(card: Card, number: int) -> Checkpoint:
     """Return the card's checkpoint, or the one it was forked from. Raises Invalid."""
     try:
         point = differences.named(card, number)
@@ -235,19 +351,11 @@ def _inherit(card: Card, point: Checkpoint, shift: int) -> int:
         return int(cursor.rowcount)
 
 
-def _why(
-    source: Card, point: Checkpoint, approach: str, others: Sequence[str], n: int, count: int
-) -> str:
+def _why(source: Card, point: Checkpoint, approach: str) -> str:
     """Return what a fork's workers are told of where it comes from."""
     said = [f"Forked from {source.key} at its checkpoint C{point.number}."]
-    if count > 1:
-        said.append(
-            f"This is {n + 1} of {count} that race from there: the first to be completed wins."
-        )
     if approach:
         said.append(f"Approach to take here: {approach}")
-    if others:
-        said.append("The others take these, so take none of them: " + "; ".join(others))
     tried = (
         Attempt.objects.filter(card_id=point.card_id, started_at__gt=point.at)
         .exclude(lesson="")

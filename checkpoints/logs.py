@@ -17,6 +17,7 @@ from kernel.tx import transition
 #: A piece has at most so many characters, and so has a line: a longer one goes on as the next.
 MAX_CHUNK_CHARS = 64 * 1024
 MAX_LINE_CHARS = 16 * 1024
+GONE = "dropped"  # the stream of what stands in for output that went
 
 
 def append(attempt_id: UUID, chunks: Sequence[tuple[str, str, str]]) -> int:
@@ -29,7 +30,7 @@ def append(attempt_id: UUID, chunks: Sequence[tuple[str, str, str]]) -> int:
         held = leases.hold(attempt_id)
         if not chunks:
             return 0
-        rows = _Places(attempt_id, {step for step, _, _ in chunks}).placed(chunks)
+        rows = Places(attempt_id, {step for step, _, _ in chunks}).placed(chunks)
         last = LogChunk.objects.bulk_create(rows)[-1].pk if rows else 0
         log.record(
             "log.appended",
@@ -48,7 +49,7 @@ def replace(attempt_id: UUID, chunks: Sequence[tuple[str, str, str]]) -> None:
     with transition():
         LogChunk.objects.filter(attempt_id=attempt_id).delete()
         steps = {step for step, _, _ in chunks}
-        LogChunk.objects.bulk_create(_Places(attempt_id, steps).placed(chunks))
+        LogChunk.objects.bulk_create(Places(attempt_id, steps).placed(chunks))
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class _End:
         )
 
 
-class _Places:
+class Places:
     """Gives pieces their places behind what is stored.
 
     The caller holds the attempt: nobody else appends to it before the commit.

@@ -22,17 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.utils import timezone
 
-from boards import cards, leases
+from boards import cards, placing, races
 from boards.models import Card
-from checkpoints import lines, recovery
+from checkpoints import lines, recovery, spilling
 from checkpoints.git import CLONE_SECONDS, Git, GitFailed
 from checkpoints.models import Checkpoint, Merge
-from checkpoints.snapshots import Description, Snapshot, SnapshotStore, store_of
-from checkpoints.workspaces import EPOCH, WorkspaceError, source_of, without_credentials
+from checkpoints.snapshots import Description, Snapshot, SnapshotStore
+from checkpoints.stores import store_of
+from checkpoints.workspaces import EPOCH, WorkspaceError, source_of
 from goals import memory
 from goals.models import Discovery
+from kernel.addresses import without_credentials
 from kernel.errors import DomainError, Invalid, Stale, TransitionRefused
 from kernel.tx import transition
 
@@ -41,6 +42,8 @@ STRATEGIES = ("auto", "fast_forward", "merge", "squash", "branch")
 TRIES = 3
 CONFLICTS_NAMED = 200
 _OVERTAKEN = ("fetch first", "non-fast-forward", "stale info", "cannot lock ref")
+#: What the key of a checkpoint begins with in which a card's parts were joined.
+PARTS = "parts/"
 _MERGEABLE = (Card.State.REVIEW, Card.State.COMPLETED)
 
 
@@ -68,6 +71,7 @@ class Work:
     commit: str
     base: str
     repository_commit: str
+    began: str  # like ``base``; of a card that builds on others, where the first of them began
 
     @property
     def branch(self) -> str:
@@ -120,7 +124,21 @@ def work_of(card: Card, checkpoint: int | None = None) -> Work:
     # What it was built on besides is in no commit of the repository's that we know: by now it
     # should be in the branch that it goes into.
     built_on = store.describe(base).built_on if store.has(base) else ()
-    return Work(card, head, store, commit, base, "" if built_on else described.repository_commit)
+    began = _began(card, built_on[0], base) if built_on else base
+    upstream = "" if built_on else described.repository_commit
+    return Work(card, head, store, commit, base, upstream, began)
+
+
+def _began(card: Card, parent_key: str, base: str) -> str:
+    """Return where the card that this one builds on began, as far as that is known here."""
+    parent = card.depends_on.filter(key=parent_key).first()
+    work = _result(parent) if parent is not None else None
+    return work.began if work is not None else base
+
+
+def see_what_it_holds(work: Work) -> None:
+    """Pass if the card's files hold no secret of the board. Raises SecretInFiles."""
+    spilling.check(work.card.board_id, work.began, work.commit)
 
 
 def patch(work: Work) -> bytes:
@@ -145,13 +163,15 @@ def push(
     into: str = "",
     message: str = "",
     checkpoint: int | None = None,
+    with_secrets: bool = False,
 ) -> Pushed:
     """Make the card's branch in the board's repository and merge it; return where it is.
 
     ``auto`` moves ``into`` forward where nobody else changed it and merges otherwise;
     ``branch`` leaves it alone. An empty ``into`` is the branch that the repository shows.
     Repeating it changes nothing more. Runs outside of any transaction. Raises MergeConflict,
-    MergeFailed, TransitionRefused, Stale and Invalid; then the repository is as it was.
+    MergeFailed, TransitionRefused, Stale and Invalid, and unless ``with_secrets`` SecretInFiles
+    where the files hold one of the board's; then the repository is as it was.
     """
     if card.state not in _MERGEABLE:
         raise TransitionRefused(f"{card.key} is {card.state}; what is in review can be merged.")
@@ -159,6 +179,8 @@ def push(
         raise TransitionRefused("The board has no repository to merge into; take the patch.")
     work = work_of(card, checkpoint)
     _check_resolved(work)
+    if not with_secrets:
+        see_what_it_holds(work)
     try:
         source = source_of(card.board.repository)
         with _alone(work.store), _clone(work.store, source) as clone:
@@ -225,12 +247,17 @@ def start_of(card: Card) -> Start | None:
 
 
 def _check_resolved(work: Work) -> None:
-    """Pass if no marker that ``join`` set is left in the card's files. Raises MergeConflict."""
-    if not Checkpoint.objects.filter(card=work.card, key__startswith="joined/").exists():
+    """Pass if no marker that joining set is left in the card's files. Raises MergeConflict."""
+    joined = Checkpoint.objects.filter(card=work.card)
+    sides = [work.card.key] if joined.filter(key__startswith="joined/").exists() else []
+    if joined.filter(key__startswith=PARTS).exists():
+        parts = Card.objects.filter(part_of__card=work.card)
+        sides += parts.values_list("key", flat=True)
+    if not sides:
         return
-    marker = f"^>>>>>>> tags/{work.card.key}$"
+    marker = f"^>>>>>>> tags/({'|'.join(sides)})$"
     with contextlib.suppress(GitFailed):  # it ends with 1 where there is none
-        found = work.store.run("grep", "-l", "-z", "-I", "-e", marker, work.commit)
+        found = work.store.run("grep", "-E", "-l", "-z", "-I", "-e", marker, work.commit)
         names = [name.decode("utf-8", "backslashreplace") for name in found.split(b"\0") if name]
         files = sorted(name.partition(":")[2] for name in names)
         raise MergeConflict(
@@ -282,7 +309,8 @@ def join(card: Card, *, into: str = "", checkpoint: int | None = None) -> Joined
         base = store.commit(
             upstream, Description("", tip).message("What the attempts start from"), date=EPOCH
         )
-        told = Description(base, tip, store.describe(work.commit).skipped)
+        was = store.describe(work.commit)
+        told = Description(base, tip, was.skipped, kept=was.kept)
         commit = store.commit(tree, told.message(f"Brought together with {into}"), parent=base)
         store.keep(f"refs/holdfast/{card.key}/joined-{commit}", commit)
         snapshot = store.snapshot_of(commit)
@@ -307,9 +335,10 @@ def send_back(joined: Joined, actor: str, reason: str = "") -> Checkpoint:
         head = recovery.head(card.pk, card.line)
         if head is None or head.pk != work.checkpoint.pk:
             raise Stale(f"{card.key} went on meanwhile; look at its newest checkpoint first.")
-        start = leases.carried(card)
-        start["checkpoint_number"] += 1
-        body = recovery.normal(
+        point = recovery.put(
+            card,
+            head,
+            f"joined/{joined.snapshot.commit}",
             {
                 "summary": f"Brought together with {joined.into} at {joined.tip[:12]}; what both "
                 f"sides changed is marked in {named}.",
@@ -317,22 +346,8 @@ def send_back(joined: Joined, actor: str, reason: str = "") -> Checkpoint:
                 "then complete the card.",
                 "state": head.state,
                 "workspace": joined.snapshot.as_json(),
-            }
+            },
         )
-        point = Checkpoint.objects.create(
-            card=card,
-            line=card.line,
-            number=start["checkpoint_number"],
-            parent=head,
-            attempt=head.attempt,
-            after_step=start["step_number"],
-            key=f"joined/{joined.snapshot.commit}",
-            digest=recovery.digest_of(body, head.digest),
-            at=timezone.now(),
-            **body,
-        )
-        card.carried = start | {"resumed_from": point.number, **recovery.facts(body)}
-        card.save(update_fields=["carried"])
         if card.workflow:
             # Its steps have their results from before; now each is to look at both sides.
             lines.begin_again(card, point, actor)
@@ -361,7 +376,7 @@ def record(pushed: Pushed, actor: str, *, approve: bool = True) -> Merge:
     work = pushed.work
     with transition():
         if approve:
-            leases.lock_race(work.card.pk)
+            races.lock(work.card.pk)
         card = cards.lock(work.card.pk)
         merge, made = Merge.objects.get_or_create(
             card=card,
@@ -373,7 +388,7 @@ def record(pushed: Pushed, actor: str, *, approve: bool = True) -> Merge:
         if approve and card.state == Card.State.REVIEW:
             card = cards.approve(card.pk, actor)
         if made:
-            leases.note(
+            placing.note(
                 card,
                 "card.merged",
                 actor,
@@ -476,6 +491,18 @@ def _alone(store: SnapshotStore) -> Iterator[None]:
     with open(store.path / "merging.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def scratch(store: SnapshotStore) -> Iterator[_Clone]:
+    """Give a bare repository for a moment that has nothing but the snapshots' objects."""
+    path = Path(settings.SNAPSHOTS_DIR).absolute() / f"merging.{uuid.uuid4().hex}"
+    plain = Git.with_settings_in(path.parent)
+    try:
+        plain.run("init", "-q", "--bare", "--template=", str(path), cwd=path.parent)
+        yield _Clone(path, store)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -304,6 +304,7 @@ class Keeping(models.Model):
     snapshots_bytes = models.BigIntegerField(default=0, editable=False)
     artifacts_bytes = models.BigIntegerField(default=0, editable=False)
     logs_bytes = models.BigIntegerField(default=0, editable=False)
+    events_bytes = models.BigIntegerField(default=0, editable=False)
     workspaces_bytes = models.BigIntegerField(default=0, editable=False)
     measured_at = models.DateTimeField(null=True, blank=True, editable=False)
     collected_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -22,7 +22,7 @@ from boards.models import Card
 from checkpoints import artifacts, differences, terminal
 from checkpoints.git import GitFailed
 from checkpoints.models import Artifact
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from kernel.access import hidden
 from kernel.errors import NotFound
 

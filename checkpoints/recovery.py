@@ -17,9 +17,14 @@ from boards.models import Attempt, Card
 from checkpoints import artifacts
 from checkpoints.models import Checkpoint, Line
 from events import log
+from goals import discoveries as discovery
 from goals import memory
+from goals.decisions import contradiction, resembling
+from goals.decisions import notices as decision_notices
+from goals.models import Decision, Discovery
 from kernel.digests import canonical, sha256
 from kernel.errors import StepConflict
+from kernel.ids import uuid7
 from kernel.tx import transition
 
 CONTENT = ("summary", "next_step", "state", "tests", "workspace", "artifacts")
@@ -85,13 +90,16 @@ def restate(held: leases.Hold) -> None:
 def insert(held: leases.Hold, content: Mapping[str, Any], *, after_step: int) -> Checkpoint:
     """Insert the checkpoint whose number the hold gave out, with the memory it carries."""
     # The memory first: what a checkpoint carries is not younger than it.
+    pk = uuid7()
     decisions: Sequence[Mapping[str, Any]] = content.get("decisions") or ()
     discoveries: Sequence[Mapping[str, Any]] = content.get("discoveries") or ()
-    if decisions or discoveries:
-        remember(held, decisions, discoveries)
+    tests = content.get("tests")
+    if decisions or discoveries or tests:
+        remember(held, decisions, discoveries, tests=tests, checkpoint_id=pk)
     parent = head(held.card_id, held.line)
     body = normal(content)
     checkpoint = Checkpoint.objects.create(
+        pk=pk,
         card_id=held.card_id,
         line=held.line,
         number=held.checkpoint_number,
@@ -117,23 +125,74 @@ def remember(
     held: leases.Hold,
     decisions: Sequence[Mapping[str, Any]] = (),
     discoveries: Sequence[Mapping[str, Any]] = (),
+    *,
+    tests: Mapping[str, Any] | None = None,
+    checkpoint_id: UUID | None = None,
 ) -> list[Any]:
-    """Keep decisions and discoveries of the attempt on its card's goal; return their rows."""
-    goal_id = Card.objects.values_list("goal_id", flat=True).get(pk=held.card_id)
+    """Keep decisions and discoveries of the attempt on its card's goal, and what its tests say
+    there; return the rows of the former. Raises Contradiction where the board asks for it."""
+    goal_id, defaults = Card.objects.values_list("goal_id", "board__defaults").get(pk=held.card_id)
     origin: dict[str, Any] = {"card_id": held.card_id, "attempt_id": held.attempt_id}
+    if defaults.get("enforce_decisions"):
+        for d in decisions:
+            refuse_contradiction(goal_id, held.card_id, d)
+    failing = (tests or {}).get("failing") or ()
+    named = [(d["kind"], d["title"]) for d in discoveries]
+    named += [(Discovery.Kind.FAILING_TEST, name[:300]) for name in failing[: discovery.FAILING]]
+    if len(named) > 1:
+        discovery.lock_again(goal_id, held.card_id, named)
     kept: list[Any] = [
-        memory.decide(held.board_id, goal_id, held.actor, **origin, **d) for d in decisions
+        memory.decide(
+            held.board_id, goal_id, held.actor, checkpoint_id=checkpoint_id, **origin, **d
+        )
+        for d in decisions
     ]
     kept += [
         memory.discover(held.board_id, goal_id, held.actor, **origin, **d) for d in discoveries
     ]
+    if tests:
+        memory.heed_tests(
+            tests, board_id=held.board_id, goal_id=goal_id, actor=held.actor, **origin
+        )
     return kept
 
 
-def record_memory(attempt_id: UUID, **memories: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Keep ``decisions`` or ``discoveries`` and return their rows. Renews the lease; fenced."""
+def refuse_contradiction(
+    goal_id: UUID | None, card_id: UUID | None, decision: Mapping[str, Any]
+) -> None:
+    """Pass a decision that resembles none in force, or says how it stands to those. Raises
+    Contradiction."""
+    if decision.get("supersedes") or decision.get("differs"):
+        return
+    files = decision.get("files") or ()
+    if alike := resembling(goal_id, card_id, decision["title"], files):
+        raise contradiction(alike)
+
+
+def in_force_beside(decision: Decision) -> list[dict[str, Any]]:
+    """Return the other decisions in force that a decision just recorded resembles."""
+    found = resembling(decision.goal_id, decision.card_id, decision.title, decision.files)
+    return [one for one in found if one["id"] != str(decision.pk)]
+
+
+def notices(checkpoint: Checkpoint, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return which decisions in force the checkpoint's changed files are under, where it names
+    files."""
+    files = (content.get("workspace") or {}).get("files") or []
+    if not files:
+        return []
+    goal_id = Card.objects.values_list("goal_id", flat=True).get(pk=checkpoint.card_id)
+    return decision_notices(goal_id, checkpoint.card_id, files)
+
+
+def record_memory(
+    attempt_id: UUID,
+    decisions: Sequence[Mapping[str, Any]] = (),
+    discoveries: Sequence[Mapping[str, Any]] = (),
+) -> list[Any]:
+    """Keep decisions or discoveries and return their rows. Renews the lease; fenced."""
     with transition():
-        return remember(leases.hold(attempt_id), **memories)
+        return remember(leases.hold(attempt_id), decisions, discoveries)
 
 
 def head(card_id: UUID, line: int) -> Checkpoint | None:
@@ -143,6 +202,31 @@ def head(card_id: UUID, line: int) -> Checkpoint | None:
         return newest
     opened = Line.objects.select_related("origin").filter(card_id=card_id, number=line).first()
     return opened.origin if opened else None
+
+
+def put(card: Card, parent: Checkpoint, key: str, content: Mapping[str, Any]) -> Checkpoint:
+    """Return a checkpoint that no attempt made, from which the locked card goes on.
+
+    ``parent`` is the card's head. What the next attempt starts with follows from it.
+    """
+    start = leases.carried(card)
+    start["checkpoint_number"] += 1
+    body = normal(content)
+    point = Checkpoint.objects.create(
+        card=card,
+        line=card.line,
+        number=start["checkpoint_number"],
+        parent=parent,
+        attempt=parent.attempt,
+        after_step=start["step_number"],
+        key=key,
+        digest=digest_of(body, parent.digest),
+        at=timezone.now(),
+        **body,
+    )
+    card.carried = start | {"resumed_from": point.number, **facts(body)}
+    card.save(update_fields=["carried"])
+    return point
 
 
 def digest_of(body: Mapping[str, Any], parent_digest: str) -> str:
@@ -164,10 +248,17 @@ def normal(content: Mapping[str, Any]) -> dict[str, Any]:
         "summary": content["summary"],
         "next_step": content.get("next_step") or "",
         "state": content.get("state"),
-        "tests": content.get("tests"),
+        "tests": _counts(content.get("tests")),
         "workspace": content.get("workspace"),
         "artifacts": [dict(a) for a in content.get("artifacts") or []],
     }
+
+
+def _counts(tests: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return test results as they are kept: which passed has been heeded, and is not."""
+    if tests is None:
+        return None
+    return {name: value for name, value in tests.items() if name != "passing"}
 
 
 def _content(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from django.db.models import Max, Sum
 from django.db.models.functions import Length
 from django.utils import timezone
 
-from boards import cards, leases
+from boards import cards, placing
 from boards.models import Attempt, Board, Card
 from checkpoints import artifacts, logs
 from checkpoints.git import GitFailed
@@ -44,7 +44,9 @@ from checkpoints.models import (
     Merge,
     Salvage,
 )
-from checkpoints.snapshots import Busy, store_of
+from checkpoints.snapshots import Busy
+from checkpoints.stores import store_of
+from events import log
 from goals.models import Decision, Evidence
 from kernel.digests import canonical
 from kernel.errors import NotFound
@@ -63,7 +65,6 @@ MEASURE_EVERY = timedelta(minutes=30)
 SHARDS_AT_ONCE = 16
 _CARDS_AT_ONCE = 50
 _CHUNKS_AT_ONCE = 1000
-GONE = "dropped"  # the stream of what stands in for output that went
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ def drop(card_id: UUID, rule: Keeping) -> list[int]:
         Checkpoint.objects.bulk_update(points, ["dropped_at", "state", "state_bytes"], 200)
         _unlink(card, {a["sha256"] for point in points for a in point.artifacts})
         numbers = [point.number for point in points]
-        leases.note(card, "checkpoints.dropped", "system:retention", checkpoints=numbers)
+        placing.note(card, "checkpoints.dropped", "system:retention", checkpoints=numbers)
     return numbers
 
 
@@ -229,7 +230,7 @@ def drop_output(card: Card, rule: Keeping) -> int:
     if rule.keep_last is not None:
         ended = ended.filter(number__lte=card.fence - rule.keep_last)
     kept = Checkpoint.objects.kept().filter(card=card).values("attempt")
-    there = LogChunk.objects.exclude(stream=GONE).values("attempt")
+    there = LogChunk.objects.exclude(stream=logs.GONE).values("attempt")
     chosen = list(ended.exclude(pk__in=kept).filter(pk__in=there))
     for attempt in chosen:
         _drop_output_of(attempt)
@@ -237,7 +238,7 @@ def drop_output(card: Card, rule: Keeping) -> int:
 
 
 def _drop_output_of(attempt: Attempt) -> None:
-    text = LogChunk.objects.filter(attempt=attempt).exclude(stream=GONE)
+    text = LogChunk.objects.filter(attempt=attempt).exclude(stream=logs.GONE)
     # The last piece of each step stays to the end, to say which steps there were.
     last = list(
         text.order_by().values("step_key").annotate(n=Max("id")).values_list("n", flat=True)
@@ -248,7 +249,7 @@ def _drop_output_of(attempt: Attempt) -> None:
             break
     keys = text.filter(pk__in=last).order_by("id").values_list("step_key", flat=True)
     word = "[The output is no longer kept.]\n"
-    logs.replace(attempt.pk, [(key, GONE, word) for key in keys])
+    logs.replace(attempt.pk, [(key, logs.GONE, word) for key in keys])
 
 
 def release(card: Card) -> int:
@@ -392,6 +393,7 @@ def measure(board: Board) -> Keeping:
     found: dict[str, Any] = {
         "snapshots_bytes": store_of(board.pk).size_bytes(),
         "artifacts_bytes": stored.aggregate(n=Sum("size_bytes"))["n"] or 0,
+        "events_bytes": log.size_bytes(board.pk),
         "logs_bytes": text.aggregate(n=Sum(Length("text")))["n"] or 0,
         "workspaces_bytes": _size_of_workspaces(board),
         "measured_at": timezone.now(),
@@ -446,5 +448,5 @@ def name(card_id: UUID, number: int, actor: str, tag: str) -> Checkpoint:
         if point.tag != tag:
             point.tag = tag
             point.save(update_fields=["tag"])
-            leases.note(card, "checkpoint.named", actor, checkpoint=number, tag=tag)
+            placing.note(card, "checkpoint.named", actor, checkpoint=number, tag=tag)
     return point

@@ -13,12 +13,13 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from boards import cards, leases
+from boards import cards, placing
 from boards.models import Card, Message
 from checkpoints import differences
 from checkpoints.git import GitFailed
 from checkpoints.models import Checkpoint
-from checkpoints.snapshots import SnapshotStore, store_of
+from checkpoints.snapshots import SnapshotStore
+from checkpoints.stores import store_of
 from kernel.errors import Invalid, NotFound
 from kernel.tx import transition
 
@@ -69,7 +70,7 @@ def remark(
                 "text": quoted[:MAX_QUOTED_CHARS],
             },
         )
-        leases.note(card, "message.posted", actor, message=made.pk)
+        placing.note(card, "message.posted", actor, message=made.pk)
     return made
 
 
@@ -83,7 +84,7 @@ def resolve(message: Message, actor: str, resolved: bool) -> Message:
         same = Message.objects.filter(pk=message.pk, closed_at__isnull=resolved)
         if same.update(closed_at=closed_at):
             kind = "remark.resolved" if resolved else "remark.reopened"
-            leases.note(card, kind, actor, message=message.pk)
+            placing.note(card, kind, actor, message=message.pk)
         message.closed_at = closed_at
     return message
 

@@ -18,14 +18,16 @@ from uuid import UUID
 from django.db import DatabaseError
 from django.utils import timezone
 
-from boards import cards, leases
+from boards import cards, leases, placing
 from boards.models import Attempt, Card
-from checkpoints import artifacts, differences, recovery
+from checkpoints import artifacts, differences, lines, recovery
 from checkpoints.git import GitFailed
-from checkpoints.models import Checkpoint, Salvage
-from checkpoints.snapshots import Busy, Left, SnapshotStore, store_of
+from checkpoints.models import Checkpoint, Line, Salvage
+from checkpoints.snapshots import Busy, Left, SnapshotStore
+from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
 from events import log
+from kernel import sql
 from kernel.errors import Invalid, NotFound, TransitionRefused
 from kernel.tx import transition
 
@@ -39,18 +41,22 @@ logger = logging.getLogger(__name__)
 def salvage(attempt_id: UUID, content: Mapping[str, Any]) -> Salvage:
     """Keep what an attempt's worker says it still holds. Changes nothing else.
 
-    The same content again returns the first one. Raises Invalid for an unknown artifact.
+    ``commit`` names the snapshot of its files where the store has one. The same content again
+    returns the first one. Raises Invalid for an unknown artifact.
     """
     with transition():
         attempt = _locked(Attempt.objects.filter(pk=attempt_id).first())
         files = [dict(a) for a in content.get("artifacts") or []]
         told = {"summary": content["summary"], "workspace": content.get("workspace")}
-        for earlier in attempt.salvages.filter(commit="", summary=told["summary"]):
+        commit = content.get("commit") or ""
+        if commit and (known := attempt.salvages.filter(commit=commit).first()):
+            return known
+        for earlier in attempt.salvages.filter(commit=commit, summary=told["summary"]):
             if (earlier.workspace, earlier.artifacts) == (told["workspace"], files):
                 return earlier
         if attempt.salvages.count() >= MAX_PER_ATTEMPT:
             raise TransitionRefused(f"Attempt {attempt.number} has left enough behind.")
-        kept = _keep(attempt, artifacts=files, **told)
+        kept = _keep(attempt, artifacts=files, commit=commit, **told)
         if files:
             artifacts.link(
                 files,
@@ -116,8 +122,9 @@ def adopt(card_id: UUID, salvage_id: int, actor: str, next_step: str = "") -> Ch
 
     It stands on the card's line after the newest one, with that one's state and the salvage's
     files. A person wins: a live attempt ends, and the card becomes claimable as after a
-    rewind. Adopting it again on the same line returns the same checkpoint. Raises NotFound,
-    and Invalid where there is nothing to go on from.
+    rewind. A workflow that was through is done again on these files, on a line of its own: what
+    it recorded says nothing of them. Adopting it again on the same line returns the same
+    checkpoint. Raises NotFound, and Invalid where there is nothing to go on from.
     """
     with transition():
         card = cards.lock(card_id)
@@ -126,9 +133,15 @@ def adopt(card_id: UUID, salvage_id: int, actor: str, next_step: str = "") -> Ch
         twin = Checkpoint.objects.filter(card=card, line=card.line, key=key).first()
         if twin is not None:
             return twin
+        begun = Line.objects.filter(card=card, number=card.line, origin=kept.adopted_as_id)
+        if kept.adopted_as is not None and begun.exists():
+            return kept.adopted_as
+        through = bool(card.workflow) and card.state in (State.COMPLETED, State.REVIEW)
         head = recovery.head(card.pk, card.line)
         workspace = _files(card, kept, head)
-        revoked = leases.revoke(card, reason=f"what attempt {kept.attempt.number} left was adopted")
+        revoked = placing.revoke(
+            card, reason=f"what attempt {kept.attempt.number} left was adopted"
+        )
         start = leases.carried(card)
         start["checkpoint_number"] += 1
         body = recovery.normal(
@@ -157,13 +170,15 @@ def adopt(card_id: UUID, salvage_id: int, actor: str, next_step: str = "") -> Ch
         card.carried = start
         card.failures, card.not_before, card.blocked_reason = 0, None, ""
         if card.state != State.BACKLOG:
-            leases.place(card, State.WAITING)
+            placing.place(card, State.WAITING)
         else:
             card.save(update_fields=["failures", "not_before", "blocked_reason"])
         card.save(update_fields=["carried"])
+        if through:
+            lines.begin_again(card, point, actor)
         kept.adopted_as, kept.adopted_by, kept.adopted_at = point, actor, point.at
         kept.save(update_fields=["adopted_as", "adopted_by", "adopted_at"])
-        leases.note(
+        placing.note(
             card,
             "salvage.adopted",
             actor,
@@ -215,7 +230,7 @@ def _locked(attempt: Attempt | None) -> Attempt:
     """Return the attempt, locked until commit: what it leaves is counted. Raises NotFound."""
     if attempt is None:
         raise NotFound("There is no such attempt.")
-    list(Attempt.objects.filter(pk=attempt.pk).select_for_update(no_key=True).values_list("pk"))
+    sql.lock(Attempt.objects.filter(pk=attempt.pk))
     return attempt
 
 

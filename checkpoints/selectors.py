@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import reduce
@@ -15,9 +16,11 @@ from django.db.models import Case, F, OuterRef, Q, QuerySet, Subquery, Sum, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from boards import sentences, workflows
+from boards import plans, sentences, workflows
+from boards.expressions import Unusable
 from boards.models import Attempt, Board, Card
-from checkpoints import differences, lines, patches, previews, reviews, salvaging
+from boards.workflows import Workflow
+from checkpoints import differences, lines, patches, previews, reviews, salvaging, steps
 from checkpoints.differences import Difference, Files
 from checkpoints.models import Checkpoint, LogChunk, Salvage, Step
 from checkpoints.reviews import Remark
@@ -119,9 +122,12 @@ def letter(step: Step) -> str:
     return LETTERS.get(step.kind, "x")
 
 
-def rows(card: Card, attempts: dict[UUID, Attempt]) -> list[Row]:
-    """Return the newest steps with the checkpoints saved after them, oldest first."""
+def rows(card: Card, attempts: dict[UUID, Attempt], upto: int | None = None) -> list[Row]:
+    """Return the newest steps (up to that number) with the checkpoints saved after them, oldest
+    first."""
     mine = with_log_lines(Step.objects.filter(card=card, inherited=False))
+    if upto is not None:
+        mine = mine.filter(number__lt=upto + STEPS_SHOWN // 2)
     newest = list(mine.order_by("-number")[:STEPS_SHOWN])
     newest.reverse()
     lowest = newest[0].number if newest else 0
@@ -182,11 +188,25 @@ def _is_of(row: Row, above: Row) -> bool:
 
 
 def _workflow(card: Card) -> Sequence[workflows.Step]:
-    """Return the steps of the card's workflow in the order in which they run."""
+    """Return the steps of the card's workflow in the order in which they run, those that a matrix
+    makes of what is over by now among them."""
     try:
-        return workflows.parse(card.workflow).steps if card.workflow else ()
+        workflow = workflows.parse(card.workflow) if card.workflow else None
     except Invalid:
         return ()
+    while workflow is not None and any(step.is_open for step in workflow.steps):
+        more = _unfolded(card, workflow)
+        if more == workflow:
+            break
+        workflow = more
+    return workflow.steps if workflow is not None else ()
+
+
+def _unfolded(card: Card, workflow: Workflow) -> Workflow:
+    kept = steps.recorded(card.pk, card.line, [step.key for step in workflow.steps])
+    with suppress(Unusable):  # the card is blocked then, and says why
+        return plans.unfolded(workflow, plans.over_among(kept), {"inputs": card.inputs or {}})
+    return workflow
 
 
 def with_log_lines(steps: QuerySet[Step]) -> QuerySet[Any]:
@@ -357,8 +377,9 @@ def planned(card: Card, listed: list[Row]) -> list[dict[str, str]]:
     return [
         {
             "key": step.key,
-            "title": step.title or step.key,
+            "title": step.key if step.is_open else step.title or step.key,
             "does": _does(step),
+            "each": ", ".join(expression.text for expression in step.lists.values()),
             "needs": ", ".join(step.needs),
             "condition": step.condition,
         }

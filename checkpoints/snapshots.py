@@ -19,21 +19,27 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
-
-from django.conf import settings
+from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
 
 from checkpoints.git import LOCAL_SECONDS, Git, GitFailed, last_words
 
+#: Made anew by whoever reads it, and in no branch, whether or not a repository says so.
+_EXCLUDED = "__pycache__/\n"
 _ATTRIBUTES = "* -text -eol -crlf -filter -ident -working-tree-encoding\n"
 _PACK_AFTER = 2000  # loose objects
 _SHOWN_SKIPPED = 100
 _PLAIN = ("-r", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
 _PATCHED_AT_ONCE = 50
 _LONGEST_PATCH = 20_000  # lines
+_FLUSHED_AT_ONCE = 16
+
+
+#: Lines added and removed, by path.
+Counts = dict[bytes, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,12 @@ class DiffStat:
     changed_files: int
     additions: int
     deletions: int
+
+    @classmethod
+    def of(cls, counts: Counts) -> DiffStat:
+        return cls(
+            len(counts), sum(n for n, _ in counts.values()), sum(n for _, n in counts.values())
+        )
 
 
 @dataclass(slots=True)
@@ -83,6 +95,7 @@ class Snapshot:
     additions: int
     deletions: int
     skipped: tuple[Skipped, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)  # see fingerprints
 
     def as_json(self) -> dict[str, Any]:
         """Return the snapshot as a checkpoint's ``workspace``."""
@@ -94,6 +107,7 @@ class Snapshot:
             "additions": self.additions,
             "deletions": self.deletions,
             "skipped": [item.as_json() for item in self.skipped[:_SHOWN_SKIPPED]],
+            **({"environment": dict(self.environment)} if self.environment else {}),
         }
 
 
@@ -122,19 +136,25 @@ def left_ref(card_key: str, attempt_number: int | None = None, tree: str = "") -
 class Description:
     """What a snapshot commit says about itself. ``base`` is empty in a base's own commit.
 
-    ``built_on`` names the cards whose files a base has besides the repository's.
+    ``built_on`` names the cards whose files a base has besides the repository's, and ``kept``
+    the ignored files that it holds where there are any, see ``kernel.globs``.
     """
 
     base: str = ""
     repository_commit: str = ""
     skipped: tuple[Skipped, ...] = ()
     built_on: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    tree: str = ""  # where it was read
 
     def message(self, summary: str) -> bytes:
         lines = [" ".join(summary.split())[:200] or "Snapshot", ""]
         lines += [f"Base: {self.base}"] if self.base else []
         lines += [f"Repository-Commit: {self.repository_commit}"] if self.repository_commit else []
         lines += [f"Built-On: {' '.join(self.built_on)}"] if self.built_on else []
+        lines += [f"Environment: {quote(n)} {quote(v)}" for n, v in self.environment.items()]
+        lines += [f"Kept: {quote(pattern)}" for pattern in self.kept]
         lines += [f"Skipped: {quote_from_bytes(s.path)} {s.reason}" for s in self.skipped]
         return "\n".join(lines).encode() + b"\n"
 
@@ -143,8 +163,12 @@ class Description:
         """Return what the raw commit object says."""
         base = repository_commit = ""
         skipped: list[Skipped] = []
+        environment: dict[str, str] = {}
         built_on: tuple[str, ...] = ()
-        for line in commit.partition(b"\n\n")[2].decode("utf-8", "replace").splitlines():
+        kept: list[str] = []
+        head, _, message = commit.partition(b"\n\n")
+        tree = head.partition(b"\n")[0].removeprefix(b"tree ").decode()
+        for line in message.decode("utf-8", "replace").splitlines():
             name, _, value = line.partition(": ")
             if name == "Base":
                 base = value
@@ -152,10 +176,17 @@ class Description:
                 repository_commit = value
             elif name == "Built-On":
                 built_on = tuple(value.split())
+            elif name == "Kept":
+                kept.append(unquote(value))
+            elif name == "Environment":
+                what, _, is_what = value.partition(" ")
+                environment[unquote(what)] = unquote(is_what)
             elif name == "Skipped":
                 path, _, reason = value.partition(" ")
                 skipped.append(Skipped(unquote_to_bytes(path), reason))
-        return cls(base, repository_commit, tuple(skipped), built_on)
+        return cls(
+            base, repository_commit, tuple(skipped), built_on, environment, tuple(kept), tree
+        )
 
 
 class Busy(GitFailed):
@@ -182,6 +213,7 @@ class SnapshotStore:
         plain.run("init", "-q", "--bare", "--template=", str(draft), cwd=self.path.parent)
         (draft / "info").mkdir(exist_ok=True)
         (draft / "info" / "attributes").write_text(_ATTRIBUTES)
+        (draft / "info" / "exclude").write_text(_EXCLUDED)
         SnapshotStore(draft)._have_empty_tree()
         try:
             draft.rename(self.path)
@@ -262,11 +294,48 @@ class SnapshotStore:
         if unpacking.returncode:
             raise GitFailed(last_words(errors) or last_words(unpacking.stderr))
 
+    @contextlib.contextmanager
+    def taking_in(self, name: str) -> Iterator[dict[str, str]]:
+        """Lend the variables of a git whose new objects stand apart from all others, by ``name``.
+
+        They are the store's, durably, once this is left; left by an exception, they wait for
+        the next of the name. Git by itself brings one object after another to the disk, and
+        waits for each; these are waited for together. Raises GitFailed.
+        """
+        apart = self._apart(name)
+        try:
+            (apart / "info").mkdir(parents=True, exist_ok=True)
+            os.utime(apart)  # it is in use: not to be pruned
+            (apart / "info" / "alternates").write_text("..\n")
+            yield {
+                "GIT_OBJECT_DIRECTORY": str(apart),
+                "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": "core.fsync",
+                "GIT_CONFIG_VALUE_0": "none",
+            }
+            _move_durably(apart, self.path / "objects")
+        except OSError as error:
+            raise GitFailed(f"the store can't be written: {error.strerror or error}") from None
+
+    def took_in(self, name: str) -> None:
+        """Remove the room of those that stood apart by this name."""
+        shutil.rmtree(self._apart(name), ignore_errors=True)
+
+    def _apart(self, name: str) -> Path:
+        # Git prunes what is called so and old, which is what killed processes leave.
+        return self.path / "objects" / f"tmp_objdir-{name}"
+
     def commit(
-        self, tree: str, message: bytes, *, parent: str | None = None, date: str | None = None
+        self,
+        tree: str,
+        message: bytes,
+        *,
+        parent: str | None = None,
+        date: str | None = None,
+        git: Git | None = None,
     ) -> str:
         """Return a new commit of ``tree``; with a ``date`` the same call gives the same commit."""
-        git = self.git
+        git = git or self.git
         if date:
             git = git.having(GIT_AUTHOR_DATE=date, GIT_COMMITTER_DATE=date)
         parents = ["-p", parent] if parent else []
@@ -288,6 +357,14 @@ class SnapshotStore:
             return self.line("rev-parse", "--verify", "-q", f"{ref}^{{commit}}")
         return None
 
+    def tips(self, card_key: str) -> list[str]:
+        """Return the newest snapshots of the card that are kept here, the latest first."""
+        listed = self.line(
+            "for-each-ref", "--sort=-committerdate", "--format=%(objectname)",
+            f"refs/holdfast/{card_key}",
+        )  # fmt: skip
+        return list(dict.fromkeys(listed.splitlines()))
+
     def left_behind(self, card_key: str) -> list[Left]:
         """Return what attempts at the card left in their folders, the oldest attempt first."""
         if not (self.path / "HEAD").exists():
@@ -305,19 +382,27 @@ class SnapshotStore:
 
     def diffstat(self, a: str, b: str) -> DiffStat:
         """Return how snapshot ``b`` differs from ``a``."""
+        return DiffStat.of(self.counts(a, b))
+
+    def counts(
+        self, a: str, b: str, paths: Sequence[bytes] = (), *, git: Git | None = None
+    ) -> Counts:
+        """Return what each file that differs from ``a`` to ``b`` gains and loses.
+
+        With ``paths``, of those alone and of what is below them.
+        """
         if a == b:
-            return DiffStat(0, 0, 0)
+            return {}
         raw = self.run(
-            "diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff",
-            "--no-textconv", a, b,
+            "--literal-pathspecs", "diff-tree", "-z", "--numstat", *_PLAIN, a, b,
+            "--", *map(os.fsdecode, paths),
+            git=git,
         )  # fmt: skip
-        changed = additions = deletions = 0
+        found: Counts = {}
         for entry in filter(None, raw.split(b"\x00")):
-            added, removed, _ = entry.split(b"\t", 2)
-            changed += 1
-            additions += int(added) if added != b"-" else 0
-            deletions += int(removed) if removed != b"-" else 0
-        return DiffStat(changed, additions, deletions)
+            added, removed, path = entry.split(b"\t", 2)
+            found[path] = (0, 0) if added == b"-" else (int(added), int(removed))
+        return found
 
     def snapshot_of(self, commit: str) -> Snapshot:
         """Return what a snapshot's commit says, its counts measured anew."""
@@ -332,6 +417,7 @@ class SnapshotStore:
             stat.additions,
             stat.deletions,
             described.skipped,
+            described.environment,
         )
 
     def changes(self, a: str, b: str) -> list[FileChange]:
@@ -460,13 +546,23 @@ class SnapshotStore:
         listed = "\n".join(commits).encode()
         self.run("rev-list", "--quiet", "--objects", "--no-walk", "--stdin", stdin=listed)
         with self._alone(wait=True):
-            lacking = set()
-            for commit in commits:
-                head = self.run("cat-file", "commit", commit).partition(b"\n\n")[0]
-                parents = [p.split()[1].decode() for p in head.splitlines() if p[:7] == b"parent "]
-                lacking |= {commit} if not all(map(self.has, parents)) else set()
-            self._cut(lacking)
+            self._cut(self._lacking(commits))
             self._update({f"refs/holdfast-brought/{name}/{c}": c for c in commits}, {})
+
+    def cut_off(self, commits: Collection[str]) -> None:
+        """Let history begin at those of the commits whose parents are not here."""
+        if lacking := self._lacking(commits):
+            with self._alone(wait=True):
+                self._cut(lacking)
+
+    def _lacking(self, commits: Iterable[str]) -> set[str]:
+        """Return those of the commits whose parents are not here."""
+        lacking = set()
+        for commit in commits:
+            head = self.run("cat-file", "commit", commit).partition(b"\n\n")[0]
+            parents = [p.split()[1].decode() for p in head.splitlines() if p[:7] == b"parent "]
+            lacking |= {commit} if not all(map(self.has, parents)) else set()
+        return lacking
 
     def assign(self, name: str, commits: Mapping[str, Iterable[str]]) -> None:
         """Give what was received under ``name`` to cards, by their keys. Raises GitFailed."""
@@ -564,12 +660,32 @@ def _can_be_named(file: FileChange) -> bool:
     return "\\x" not in file.path
 
 
-def store_of(board_id: object) -> SnapshotStore:
-    """Return the board's store of snapshots."""
-    return SnapshotStore(Path(settings.SNAPSHOTS_DIR) / f"{board_id}.git")
+def _move_durably(apart: Path, objects: Path) -> None:
+    """Bring every object of one folder to the disk, then move all into another, durably."""
+    found = [
+        (entry.stat().st_mtime_ns, Path(entry.path))
+        for folder in os.scandir(apart)
+        if len(folder.name) == 2
+        for entry in os.scandir(folder)
+        if not entry.name.startswith("tmp_")  # a killed git's
+    ]
+    paths = [path for _, path in sorted(found)]  # what an object refers to is older than it
+    if not paths:
+        return
+    with ThreadPoolExecutor(min(_FLUSHED_AT_ONCE, len(paths))) as threads:
+        list(threads.map(_flush, paths))
+        folders = {objects / path.parent.name for path in paths}
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        for path in paths:
+            path.rename(objects / path.parent.name / path.name)
+        list(threads.map(_flush, [*folders, objects]))
 
 
-def pathspecs(excluded: Sequence[bytes]) -> bytes:
-    """Return pathspecs for ``--pathspec-from-file`` that mean everything but ``excluded``."""
-    lines = [b":/", *(b":(top,exclude,literal)" + path for path in excluded)]
-    return b"\x00".join(lines) + b"\x00"
+def _flush(path: Path) -> None:
+    """Wait until the file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -17,7 +17,8 @@ from boards.models import Card
 from checkpoints import artifacts, recovery
 from checkpoints.git import GitFailed
 from checkpoints.models import Artifact, Checkpoint, Line
-from checkpoints.snapshots import SnapshotStore, store_of
+from checkpoints.snapshots import SnapshotStore
+from checkpoints.stores import store_of
 from events.models import Event
 
 _BATCH = 500

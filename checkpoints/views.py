@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from django.db.models import prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -13,7 +14,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from boards import allowances, cards, fragments, lookup, markup
+from boards import allowances, cards, fragments, lookup, markup, splits, standings
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import as_of, for_people, frame, may_write, principal
@@ -27,11 +28,13 @@ from checkpoints import (
     retention,
     reviews,
     selectors,
+    spilling,
     tabs,
 )
 from checkpoints.models import Checkpoint, Salvage
 from events import log
 from events.models import Event
+from goals import amendments
 from goals.models import Decision, Discovery, Goal
 from kernel.access import Role
 from kernel.errors import DomainError
@@ -70,6 +73,8 @@ def card(request: HttpRequest, key: str) -> HttpResponse:
         "attempts": attempts,
         "drawing": lineage.drawn(found, attempts, facts["origin"], request.GET.get("lane", "")),
         "tabs": _tabs(found, attempts),
+        "field": standings.near(found),
+        "parted": _parted(found),
         **_review(found),
         **_TABS[tab](request, found, attempts),
     }
@@ -108,6 +113,7 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
     live = latest if latest and latest.status == Attempt.Status.RUNNING else None
     silent = live is not None and boards_selectors.is_silent(live)
     goals = Goal.objects.filter(board_id=found.board_id, status=Goal.Status.ACTIVE)
+    prefetch_related_objects([found], "dependencies__depends_on")
     return {
         "card": found,
         "latest": latest,
@@ -119,9 +125,11 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
         "criteria": found.goal.criteria.filter(retired_at=None).order_by("number")
         if found.goal
         else [],
+        "amendments": amendments.of(found.goal_id),
+        "plans": found.plans.filter(status="open"),
         "origin": selectors.origin_of(found),
         "forks": selectors.forks_of(found)[:ROWS],
-        "parents": [d.depends_on for d in found.dependencies.select_related("depends_on")],
+        "parents": [d.depends_on for d in found.dependencies.all()],
         "children": found.dependents.order_by("number")[:ROWS],
         "goals": goals.order_by("title")[:ROWS],
         "known_labels": selectors.labels_of(found.board_id),
@@ -133,18 +141,29 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
 
 
 def _review(found: Card) -> dict[str, Any]:
-    """What approving or sending back a card in review has to say."""
-    if found.state != Card.State.REVIEW:
+    """What approving or sending back a card in review has to say; a completed one whose files
+    went nowhere yet, such as the winner of a race, can still be merged."""
+    if found.state not in (Card.State.REVIEW, Card.State.COMPLETED):
         return {}
     work = None
-    if found.board.repository.strip():
+    done = found.state == Card.State.COMPLETED
+    if not (done and found.merges.exists()):
         with suppress(DomainError):
             work = merging.work_of(found)
     return {
-        "mergeable": work is not None,
+        "mergeable": work is not None and bool(found.board.repository.strip()),
         "branch": work.branch if work else "",
+        "spills": spilling.told(spilling.of_card(found.board_id, work.began, work.commit))
+        if work
+        else "",
         "open_remarks": reviews.open_remarks(found),
     }
+
+
+def _parted(found: Card) -> dict[str, Any] | None:
+    """What the page shows of the card's newest split, if it was split."""
+    made = splits.newest(found)
+    return {"split": made, "parts": splits.parts_of(made)} if made else None
 
 
 def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
@@ -156,7 +175,7 @@ def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
         {
             "name": "checkpoints",
             "words": _("Checkpoints"),
-            "count": latest.checkpoint_number if latest else 0,
+            "count": found.newest_checkpoint(latest),
         },
         *([{"name": "left", "words": _("Left behind"), "count": left}] if left else []),
         {"name": "messages", "words": _("Messages"), "count": found.messages.count()},
@@ -176,7 +195,8 @@ def _tabs(found: Card, attempts: list[Attempt]) -> list[dict[str, Any]]:
 
 
 def _steps(request: HttpRequest, found: Card, attempts: list[Attempt]) -> dict[str, Any]:
-    rows = selectors.rows(found, {a.pk: a for a in attempts})
+    upto = whole_number(request.GET.get("upto", ""))
+    rows = selectors.rows(found, {a.pk: a for a in attempts}, upto)
     return {
         "rows": selectors.folded(found, rows),
         "tape": rows,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
+from django.utils.crypto import salted_hmac
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, inline_serializer
 from rest_framework import serializers
@@ -32,6 +34,8 @@ M = TypeVar("M", bound=Model)
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 MAX_CURSOR_CHARS = 400
+#: An entity tag as RFC 9110 has it, or a bare version.
+_TAG = re.compile(r'(?:W/)?"([^"]*)"|(\d+)')
 
 
 class SignedIn(BasePermission):
@@ -90,6 +94,16 @@ class Line(Text):
 
     def __init__(self, max_length: int = 300, **options: Any) -> None:
         super().__init__(max_length, trim_whitespace=True, **options)
+
+
+class Choice(serializers.ChoiceField):
+    """One of a few words, which a refusal names."""
+
+    default_error_messages = {"invalid_choice": '"{input}" is not one of {choices}.'}
+
+    def fail(self, key: str, **said: Any) -> NoReturn:
+        choices = ", ".join(map(str, self.choices))
+        super().fail(key, **{**said, "input": str(said.get("input"))[:100], "choices": choices})
 
 
 class Shaped(serializers.RegexField):
@@ -165,7 +179,7 @@ class Schema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         shared = list(getattr(self.view, "shared_parameters", ()))
-        if self.method == "POST" and getattr(self.view, "keeps_receipts", False):
+        if self.method == "POST" and isinstance(self.view, Endpoint):
             shared.append(IDEMPOTENCY_KEY)
         return [*super().get_override_parameters(), *shared]
 
@@ -195,8 +209,6 @@ class Endpoint(APIView):
 
     permission_classes = (SignedIn,)
     schema = Schema()
-    #: False for a POST that looks after its own repeats.
-    keeps_receipts = True
     #: True for what a principal that is but one attempt may call.
     for_attempts = False
 
@@ -250,7 +262,7 @@ class Endpoint(APIView):
 
     def _once(self, effect: Callable[[], Answer]) -> Answer:
         key = self.request.headers.get("Idempotency-Key")
-        if key is None or self.request.method != "POST" or not self.keeps_receipts:
+        if key is None or self.request.method != "POST":
             return retrying(effect)
         receipts.check_key(key)
         return retrying(
@@ -269,12 +281,20 @@ class Endpoint(APIView):
         return response
 
     def fingerprint(self) -> str:
-        """Return what makes a repeated request the same request."""
-        return sha256(
+        """Return what makes a repeated request the same request.
+
+        Keyed: it is kept, and a secret in the body must not be guessed from it.
+        """
+        digest = sha256(
             str(self.request.method).encode(),
             self.request.get_full_path().encode(),
-            canonical(self.request.data),
+            self.content(),
         )
+        return salted_hmac("events.endpoint", digest, algorithm="sha256").hexdigest()
+
+    def content(self) -> bytes:
+        """Return what tells the request's body from others."""
+        return canonical(self.request.data)
 
     def redact(self, body: Any) -> Any:
         """Return the body as it may be kept: plain JSON, secrets taken out."""
@@ -285,14 +305,24 @@ class Endpoint(APIView):
         return answer
 
     def expected_version(self) -> int | None:
-        """Return the version named by If-Match, if any. Raises Malformed."""
-        tag = self.request.headers.get("If-Match")
-        if tag is None or tag.strip() == "*":
+        """Return the version named by If-Match, if any. Raises Malformed.
+
+        Versions only grow, so of several tags the newest alone can be current. A tag that is
+        none of ours is version 0, which nothing has.
+        """
+        header = self.request.headers.get("If-Match")
+        if header is None or header.strip() == "*":
             return None
-        version = whole_number(tag.strip().removeprefix("W/").strip('"'))
-        if version is None:
-            raise Malformed('If-Match must be the ETag you were given, such as "7".')
-        return version
+        tags = [_TAG.fullmatch(tag.strip()) for tag in header.split(",")]
+        if not all(tags):
+            raise Malformed.field("If-Match", 'must be the ETag you were given, such as "7".')
+        return max(whole_number(tag[1] or tag[2] or "", 18) or 0 for tag in tags if tag)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        if isinstance(exc, Stale) and isinstance(exc.extra.get("current"), Mapping):
+            response["ETag"] = etag(exc.extra["current"]["version"])
+        return response
 
 
 def etag(version: int) -> str:

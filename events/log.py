@@ -14,7 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import Avg, Max, TextField
+from django.db.models.functions import Cast, Length
 from django.utils import timezone
 
 from events import hints
@@ -22,6 +23,7 @@ from events.models import Event
 
 #: PostgreSQL channel on which a commit announces ``<board id>:<seq>``.
 CHANNEL = "holdfast_events"
+ROW_BYTES, SAMPLE = 200, 500  # see size_bytes
 
 # One statement each: the number, the row and (PostgreSQL) the wake-up, which is sent at commit.
 _POSTGRESQL = """
@@ -79,3 +81,16 @@ def last_seq(board_id: UUID) -> int:
     """Return the number of the board's newest event, 0 where there is none."""
     newest = Event.objects.of_board(board_id).aggregate(seq=Max("seq"))["seq"]
     return int(newest or 0)
+
+
+def size_bytes(board_id: UUID) -> int:
+    """Return about what the board's log takes up, guessed from its newest events.
+
+    It has no gaps, so that nothing need be counted; a row and its places in the indexes take about
+    ROW_BYTES besides its text.
+    """
+    number = last_seq(board_id)
+    newest = Event.objects.filter(board_id=board_id, seq__gt=number - SAMPLE)
+    text = Length("kind") + Length("actor") + Length(Cast("data", TextField()))
+    found = newest.aggregate(chars=Avg(text))["chars"] or 0
+    return int(number * (ROW_BYTES + found))

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 
+import goals.search.admin  # noqa: F401 — so that its pages are registered
 from events.admin_base import (
     ByTransition,
     EditForm,
@@ -19,8 +20,17 @@ from events.admin_base import (
     rows_of,
     short,
 )
-from goals import memory
-from goals.models import Amendment, Criterion, Decision, Discovery, Evidence, Goal
+from goals import amendments, checks, memory
+from goals.models import (
+    Amendment,
+    CheckRun,
+    Criterion,
+    Decision,
+    Discovery,
+    Evidence,
+    Goal,
+    Regression,
+)
 
 
 class GoalForm(EditForm):
@@ -28,7 +38,18 @@ class GoalForm(EditForm):
 
     class Meta:
         model = Goal
-        fields = ("title", "intent", "status", "budgets", "share", "max_running")
+        fields = (
+            "title",
+            "intent",
+            "status",
+            "evidence_required",
+            "achieves_itself",
+            "check_every_seconds",
+            "budgets",
+            "share",
+            "max_running",
+            "plans_first",
+        )
 
 
 class CriteriaInline(admin.TabularInline):
@@ -55,6 +76,8 @@ class GoalAdmin(ByTransition, OnBoard):
     date_hierarchy = "created_at"
     ordering = ("-created_at",)
     inlines = (CriteriaInline,)
+    actions = ("check_criteria",)
+    steered_by = "goals.change_goal"
     readonly_fields = (
         "on_board",
         "parent",
@@ -90,6 +113,13 @@ class GoalAdmin(ByTransition, OnBoard):
                 changes,
                 expected_version=form.cleaned_data["seen_version"],
             )
+
+    @admin.action(description="Check the criteria of the chosen goals", permissions=["steer"])
+    def check_criteria(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        def check_one(goal: Goal) -> None:
+            checks.request(goal, actor_of(request))
+
+        self.each(request, queryset, check_one, "to be checked")
 
     @admin.display(description="criteria met")
     def criteria_met(self, goal: Any) -> str:
@@ -132,15 +162,61 @@ class EvidenceAdmin(ViewOnly):
         return short(evidence.detail)
 
 
+@admin.register(CheckRun)
+class CheckRunAdmin(ViewOnly):
+    """Runs of goals' checks; the admin action of goals asks for one."""
+
+    list_display = ("goal", "status", "why", "said", "actor", "created_at", "ended_at")
+    list_filter = ("status", "why")
+    list_select_related = ("goal",)
+    search_fields = ("goal__title", "commit", "actor")
+    date_hierarchy = "created_at"
+    ordering = ("-created_at",)
+
+
+@admin.register(Regression)
+class RegressionAdmin(ViewOnly):
+    """Criteria that were met and are no longer, with the changes that may have done it."""
+
+    list_display = ("criterion", "status", "good", "bad", "at")
+    list_filter = ("status",)
+    list_select_related = ("criterion",)
+    search_fields = ("criterion__text", "good", "bad")
+    ordering = ("-at",)
+
+
 @admin.register(Amendment)
 class AmendmentAdmin(ViewOnly):
-    list_display = ("goal", "number", "actor", "at")
+    list_display = ("goal", "number", "actor", "at", "withdrawn_at")
     list_select_related = ("goal",)
-    list_filter = (("goal__status", admin.ChoicesFieldListFilter),)
-    search_fields = ("goal__title", "actor")
+    list_filter = (
+        ("goal__status", admin.ChoicesFieldListFilter),
+        ("withdrawn_at", admin.EmptyFieldListFilter),
+    )
+    search_fields = ("goal__title", "actor", "reason")
     date_hierarchy = "at"
     ordering = ("-id",)
-    fields = ("goal", "number", "actor", "at", "asked_before", "asks_now")
+    fields = (
+        "goal",
+        "number",
+        "actor",
+        "at",
+        "reason",
+        "asked_before",
+        "asks_now",
+        "withdrawn_at",
+        "withdrawn_by",
+        "withdrawn_because",
+    )
+    actions = ("withdraw",)
+    steered_by = "goals.change_amendment"
+
+    @admin.action(description="Withdraw the chosen amendments", permissions=["steer"])
+    def withdraw(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        def withdraw_one(row: Amendment) -> None:
+            amendments.withdraw(row.goal_id, row.number, actor_of(request), "In the admin.")
+
+        self.each(request, queryset.order_by("-number"), withdraw_one, "withdrawn")
 
     @admin.display(description="before")
     def asked_before(self, amendment: Amendment) -> str:

@@ -45,7 +45,8 @@ class Held(ABC, Generic[Given]):
     """What both kinds of attempt know and can say.
 
     ``card``, ``goal``, ``resume`` and ``briefing`` are as they were at the claim. ``directive``,
-    ``messages`` and ``notices`` are what heartbeats have brought since.
+    ``messages`` are what heartbeats have brought since, and ``notices`` (such as that the goal
+    was amended) what any call has.
     """
 
     def __init__(
@@ -164,26 +165,40 @@ class Held(ABC, Generic[Given]):
         *,
         alternatives: Any = None,
         supersedes: str | None = None,
+        **more: Any,
     ) -> Given:
-        """Keep an architectural decision on the goal."""
+        """Keep an architectural decision on the goal; ``more`` are ``context``, ``consequences``,
+        ``files`` and ``differs``. ``in_force`` of the answer has those that it resembles."""
         return self._post(
             "/decisions",
             title=title,
             rationale=rationale,
             alternatives=alternatives,
             supersedes=supersedes,
+            **more,
         )
 
     def discovery(
-        self, kind: str, title: str, *, detail: str | None = None, severity: str | None = None
+        self,
+        kind: str,
+        title: str,
+        *,
+        detail: str | None = None,
+        severity: str | None = None,
+        **more: Any,
     ) -> Given:
         """Keep what was found out: a failing_test, architecture_issue, new_requirement,
-        dead_end or fact."""
-        return self._post("/discoveries", kind=kind, title=title, detail=detail, severity=severity)
+        dead_end or fact. ``more`` are ``rests_on`` and ``environment``."""
+        said = {"kind": kind, "title": title, "detail": detail, "severity": severity}
+        return self._post("/discoveries", **said, **more)
 
     def propose(self, title: str, **fields: Any) -> Given:
         """Add a card for follow-up work to the same goal."""
         return self._post("/cards", title=title, **fields)
+
+    def plan(self, items: Items, *, note: str | None = None) -> Given:
+        """Propose the cards of a whole plan, for a person to review; again replaces it."""
+        return self._post("/plan", items=list(items), note=note)
 
     def complete(self, summary: str, *, result: Any = None, evidence: Items | None = None) -> Given:
         """End the attempt: the work is done."""
@@ -207,10 +222,35 @@ class Held(ABC, Generic[Given]):
         )
 
     def block(
-        self, reason: str, *, question: str | None = None, options: Sequence[str] | None = None
+        self,
+        reason: str,
+        *,
+        question: str | None = None,
+        options: Sequence[str] | None = None,
+        question_kind: str | None = None,
+        detail: str | None = None,
+        default: str | None = None,
+        timeout_seconds: int | None = None,
+        on_timeout: str | None = None,
     ) -> Given:
-        """End the attempt: a person is needed."""
-        return self._end("block", reason=reason, question=question, options=options)
+        """End the attempt: a person is needed.
+
+        ``question_kind`` is text, choice, approve (of what stands in ``detail``), number, date,
+        or secret: the one in ``options`` is the name under which commands get what is given.
+        When nobody answers within ``timeout_seconds``, the ``default`` is the answer, or as
+        ``on_timeout`` says.
+        """
+        return self._end(
+            "block",
+            reason=reason,
+            question=question,
+            options=options,
+            question_kind=question_kind,
+            detail=detail,
+            default=default,
+            timeout_seconds=timeout_seconds,
+            on_timeout=on_timeout,
+        )
 
     def release(
         self,
@@ -274,6 +314,8 @@ class Held(ABC, Generic[Given]):
             self._lost, self._lost_raised = lost, True
             raise
         self.ended = ends
+        if isinstance(answer, dict) and answer.get("notices"):
+            self.notices = answer["notices"]
         return answer
 
     def _check(self) -> None:

@@ -97,6 +97,18 @@ class Principal:
             return frozenset()
         return None if self.everywhere is not None else frozenset(self.boards)
 
+    def may_work_on(self) -> frozenset[UUID] | None:
+        """Return the boards this principal is a member of; None means every board.
+
+        Raises Forbidden for one that may only look on.
+        """
+        if self.everywhere is not None and self.everywhere >= Role.MEMBER:
+            return None
+        boards = frozenset(b for b, role in self.boards.items() if role >= Role.MEMBER)
+        if not boards:
+            raise Forbidden("This needs the role member on a board; ask an operator of yours.")
+        return boards
+
     def sees_of_its_board(self, **named: UUID) -> bool:
         """Return whether this ``attempt``, ``card`` or ``goal`` of a visible board is visible."""
         if self.scope is None:

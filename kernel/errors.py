@@ -7,19 +7,21 @@ message is one sentence for a person and, where there is one, the next step to t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 
 class DomainError(Exception):
     """A request the domain refuses. Nothing was changed.
 
     ``errors`` maps field paths to sentences; ``extra`` adds members to the problem
-    document; ``retry_after_seconds`` becomes a ``Retry-After`` header.
+    document; ``retry_after_seconds`` becomes a ``Retry-After`` header. What is wrong with a
+    request is always said by field: ``about`` is the one where ``errors`` names none.
     """
 
     code = "refused"
     status = 409
     title = "Refused"
+    about = "body"
 
     def __init__(
         self,
@@ -31,9 +33,16 @@ class DomainError(Exception):
     ) -> None:
         super().__init__(detail)
         self.detail = detail
+        if not errors and self.status in (400, 422):
+            errors = {self.about: [detail]}
         self.errors = dict(errors or {})
         self.extra = dict(extra or {})
         self.retry_after_seconds = retry_after_seconds
+
+    @classmethod
+    def field(cls, name: str, sentence: str) -> Self:
+        """Return the error for one field."""
+        return cls(f"{name}: {sentence}", errors={name: [sentence]})
 
 
 class Malformed(DomainError):
@@ -50,11 +59,6 @@ class Invalid(DomainError):
     code = "invalid"
     status = 422
     title = "Invalid input"
-
-    @classmethod
-    def field(cls, name: str, sentence: str) -> Invalid:
-        """Return the error for one field."""
-        return cls(f"{name}: {sentence}", errors={name: [sentence]})
 
 
 class NotFound(DomainError):
@@ -115,6 +119,7 @@ class KeyReused(DomainError):
     code = "idempotency_key_reused"
     status = 422
     title = "Idempotency key reused"
+    about = "Idempotency-Key"
 
 
 class KeyBusy(DomainError):
@@ -137,3 +142,18 @@ class DeadEnd(DomainError):
 
     code = "dead_end"
     title = "Looks like a dead end"
+
+
+class EvidenceMissing(DomainError):
+    """The goal asks for evidence, and there is none; ``extra['criteria']`` lack it."""
+
+    code = "evidence_missing"
+    status = 422
+    title = "Evidence missing"
+
+
+class Contradiction(DomainError):
+    """Decisions in force are about the same thing; ``extra['in_force']`` has them."""
+
+    code = "decision_in_force"
+    title = "A decision is in force"

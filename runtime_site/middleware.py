@@ -7,6 +7,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
@@ -97,6 +98,17 @@ class Language(_Middleware):
             response.headers.setdefault("Content-Language", request.LANGUAGE_CODE)
             patch_vary_headers(response, ("Accept-Language",))
         return response
+
+
+class Compressed(GZipMiddleware):
+    """Sends pages as gzip to who takes it; what machines read stays as its ETag says."""
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        if not response.headers.get("Content-Type", "").startswith("text/html"):
+            return response
+        return super().process_response(request, response)
 
 
 class SafetyHeaders(_Middleware):

@@ -25,6 +25,7 @@ What does not fit that goes other ways:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -149,15 +150,21 @@ class OneHopHandler(ASGIHandler):
     async def _hop(self, pool: ThreadPoolExecutor, call: Callable[..., T], *args: Any) -> T:
         """Return ``call(*args)`` from a thread of ``pool``.
 
-        A thread can't be cancelled: who cancels this waits for it, so that what the call uses
-        is not closed under it, and a server that stops lets begun work end.
+        A thread can't be cancelled: who cancels this, however often, waits for it, so that what
+        the call uses is not closed under it, and a server that stops lets begun work end. What
+        no thread has begun is not begun any more.
         """
         context = contextvars.copy_context()
-        work = asyncio.get_running_loop().run_in_executor(pool, context.run, call, *args)
+        job = pool.submit(context.run, call, *args)
+        work = asyncio.wrap_future(job)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait({work})
+            if not job.cancel():
+                while not work.done():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.wait({work})
+                work.exception()  # nobody is left to be told
             raise
 
     async def _park(

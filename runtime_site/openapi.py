@@ -1,10 +1,28 @@
-"""Finishes the OpenAPI document: what holds for every operation, said once."""
+"""The API's description: its page, and what holds for every operation, said once."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
 from runtime_site import problems
+
+
+class DocsView(SpectacularSwaggerSplitView):
+    """The document as a page; refusals are problem documents, as everywhere in the API."""
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if response.exception:
+            response.accepted_renderer = JSONRenderer()
+        return response
+
 
 PROBLEM = {
     "type": "object",

@@ -79,6 +79,8 @@ def document(
         "detail": detail,
         "code": code or _CODES.get(status, "error"),
     }
+    if not errors and status in (400, 422):
+        errors = {"body": [detail]}
     if errors:
         body["errors"] = errors
     return body

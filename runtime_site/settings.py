@@ -38,6 +38,7 @@ WORKSPACES_DIR = DATA_DIR / "workspaces"
 SNAPSHOTS_DIR = DATA_DIR / "snapshots"
 DEBUG = env_bool("DEBUG", False)
 SECRET_KEY = env_str("SECRET_KEY") or kept_key(DATA_DIR / "secret_key")
+SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS")  # earlier ones: open what they sealed
 
 # The address people use, where a proxy that ends TLS stands in front.
 PUBLIC_URL = env_url("PUBLIC_URL", ("https", "http")).rstrip("/")
@@ -115,7 +116,8 @@ MIDDLEWARE = [
     "runtime_site.middleware.SafetyHeaders",
     "runtime_site.middleware.BodyRules",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "runtime_site.static_files.StaticFiles",
+    "runtime_site.middleware.Compressed",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "runtime_site.middleware.Language",
     "django.middleware.common.CommonMiddleware",
@@ -222,6 +224,7 @@ EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.scheme == "smtp+tls", _mail.scheme == "smtp
 EMAIL_TIMEOUT = 15
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env_str("EMAIL_FROM", "Holdfast <holdfast@localhost>")
 ALLOW_PRIVATE_WEBHOOKS = env_bool("ALLOW_PRIVATE_WEBHOOKS", False)
+ALLOW_PRIVATE_PROBES = env_bool("ALLOW_PRIVATE_PROBES", False)  # of goals' criteria
 
 # -- who comes in ----------------------------------------------------------------------------
 

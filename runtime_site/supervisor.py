@@ -65,6 +65,7 @@ class Supervisor:
         self.parts = parts
         self._welcome = welcome
         self._address = address
+        self._question: socket.socket | None = None  # put to the web process, not answered yet
         self._asked = 0  # how often to stop
         self._me = os.getpid()
 
@@ -148,15 +149,26 @@ class Supervisor:
         return max(0.0, min(waiting) - time.monotonic()) if waiting else 60.0
 
     def _answers(self) -> bool:
-        """Whether the web process answers; always, where there is none."""
+        """Whether the web process answers; always, where there is none.
+
+        Asked again, it waits for the answer to the first question instead of asking another: a
+        process that is slow to start would have to answer all of them first.
+        """
         if self._address is None:
             return True
         try:
-            with socket.create_connection(self._address, timeout=0.5) as connection:
-                connection.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                return connection.recv(32).startswith(b"HTTP/")
-        except OSError:
+            if self._question is None:
+                self._question = socket.create_connection(self._address, timeout=0.5)
+                self._question.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            answer = self._question.recv(32)
+        except TimeoutError:
             return False
+        except OSError:
+            answer = b""
+        if self._question is not None:
+            self._question.close()
+            self._question = None
+        return answer.startswith(b"HTTP/")
 
     # -- ending ----------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import JSONCatalog, set_language
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularJSONAPIView
 
 from runtime_site import health, problems, signin
+from runtime_site.openapi import DocsView
 
 APPS = ("workers", "checkpoints", "boards", "goals", "events")
 API_APPS = ("workers", "checkpoints", "boards")
@@ -25,7 +26,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("words.json", JSONCatalog.as_view(packages=["runtime_site"]), name="words"),
     path("admin/", admin.site.urls),
     path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
-    path("api/v1/docs", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
+    path("api/v1/docs", DocsView.as_view(url_name="openapi"), name="docs"),
 ]
 # An app has pages (urls.py), an API (api/urls.py), both or neither.
 urlpatterns += [path("api/v1/", include(f"{app}.api.urls")) for app in API_APPS]

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 
 FOLDER = tempfile.mkdtemp(prefix="holdfast-tests-")
 os.environ["DATA_DIR"] = FOLDER
+
+# Many processes start from these sources, and the assertions of the tests are rewritten: to compile
+# all that anew each time is a third of the whole work.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_unconfigure() -> None:

@@ -26,11 +26,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests import schema
+
 ROOT = Path(__file__).resolve().parent.parent
+#: PostgreSQL, whatever this run of the tests is on.
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgres)
 #: What this run of the tests is on, see tests/run.
-STORE = POSTGRESQL if os.environ.get("DATABASE_URL") else "sqlite"
-PATIENCE = 30.0
+STORE = pytest.param(
+    "postgresql" if os.environ.get("DATABASE_URL") else "sqlite", marks=pytest.mark.store
+)
+PATIENCE = 60.0
 
 _PREPARE = """
 import json, os, django
@@ -273,6 +278,8 @@ def new_site(store: str) -> Iterator[Site]:
     """A prepared site without a web process; skips where PostgreSQL is not to be had."""
     with tempfile.TemporaryDirectory(prefix="site-") as folder, database(store) as url:
         site = Site(store, Path(folder), url)
+        if not url:
+            schema.copy_to(site.folder / "holdfast.sqlite3")
         site.prepare()
         try:
             yield site

@@ -16,11 +16,23 @@ from django.urls import reverse
 from django.utils import timezone
 
 from boards import cards, leases, members, tokens
-from boards.models import Attempt, Board, Card, Column, Dependency, Membership, Message, Token
+from boards.models import (
+    Attempt,
+    Board,
+    Card,
+    Column,
+    Dependency,
+    Membership,
+    Message,
+    Race,
+    Racer,
+    Split,
+    Token,
+)
 from checkpoints import logs, salvaging, steps
 from checkpoints.models import Artifact, ArtifactLink, Briefing, Brought, Checkpoint, Keeping, Line
 from events.models import Event, Receipt, Stream
-from goals import memory
+from goals import criteria, memory
 from goals.models import Discovery, Goal
 from kernel.access import SYSTEM, Role
 from workers import pulses, registry
@@ -97,7 +109,7 @@ def populate(text: str = "plain", key: str = "ADM") -> SimpleNamespace:
     Keeping.objects.create(board=board, keep_last=3)
     Brought.objects.create(board=board, sha256="0" * 64, cards={text: key}, actor=text)
     logs.append(attempt.pk, [("a", "stdout", text)])
-    memory.record_evidence(
+    criteria.record_evidence(
         goal.pk, [{"criterion": 1, "met": True, "detail": text}], actor=text, card_id=card.pk
     )
     cards.say(card.pk, text, text)
@@ -107,6 +119,10 @@ def populate(text: str = "plain", key: str = "ADM") -> SimpleNamespace:
     Line.objects.create(
         card=card, number=2, parent=1, origin=Checkpoint.objects.get(card=card), actor=text
     )
+    race = Race.objects.create(board=board, source=card, checkpoint=1, started_by=text)
+    Racer.objects.create(card=waits, number=1, approach=text, lost=text)
+    race.cards.add(waits)
+    Split.objects.create(card=card, checkpoint=1, actor=text, files=[text])
     Receipt.objects.create(principal=text, key=key, fingerprint="f", status=200, body={"a": text})
     Stream.objects.get_or_create(board_id=board.pk)
     pulses.beat(f"{key}:{text}"[:100], note=text)
@@ -118,7 +134,7 @@ def populate(text: str = "plain", key: str = "ADM") -> SimpleNamespace:
         attempt=attempt,
         token=issued.token,
         plaintext=issued.plaintext,
-        discovery=Discovery.objects.get(goal=goal),
+        discovery=Discovery.objects.get(goal=goal, test=""),
     )
 
 

@@ -8,8 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from django.db.models import Choices
 from django.test import Client
+from django.utils.functional import Promise
 
+from boards.models import Attempt, Card, Column
+from goals.models import Discovery, Goal
+from goals.search.models import Entry
 from tests.factories import make_board, make_user
 
 FOLDER = Path(__file__).parent.parent / "locale" / "de" / "LC_MESSAGES"
@@ -87,3 +92,20 @@ def test_no_message_of_a_template_or_script_is_missing(tmp_path: Path) -> None:
     found = set(re.findall(r'^msgid "((?:[^"\\]|\\.)+)"$', out.read_text(), re.MULTILINE))
     assert found
     assert not found - set(said)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        Attempt.Status,
+        Card.State,
+        Column.Kind,
+        Discovery.Kind,
+        Discovery.Severity,
+        Discovery.Status,
+        Entry.Kind,
+        Goal.Status,
+    ],
+)
+def test_what_pages_show_of_a_code_is_in_the_readers_language(choices: type[Choices]) -> None:
+    assert all(isinstance(label, Promise) for label in choices.labels)

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from django.conf import settings
 from django.db import connection
 
-from boards import cards, leases, workflows
+import holdfast
+from boards import cards, leases, tokens, workflows
 from boards.models import Attempt, Board, Card, Column
 from checkpoints.models import LogChunk
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace
-from kernel.access import SYSTEM
-from workers import executors, runner
+from kernel.access import SYSTEM, Role
+from workers import executors, runner, stopping
 from workers.assignments import Assignment, Desk
+from workers.database import Database
+from workers.remote.host import host_for
+from workers.remote.loop import Told, Worker
 from workers.runner import Outcome
 from workers.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+def keep_files_in(folder: Path, settings: Any) -> None:
+    """Have the store's files below the folder, and nobody called for cards."""
+    settings.DATA_DIR = folder / "data"
+    settings.WORKSPACES_DIR = settings.DATA_DIR / "workspaces"
+    settings.SNAPSHOTS_DIR = settings.DATA_DIR / "snapshots"
+    settings.DATA_DIR.mkdir()
+    settings.DISPATCH = False
 
 
 class Bench:
@@ -58,12 +76,20 @@ class Bench:
         return attempt
 
     def run(self, card: Card, lease_seconds: int = 60) -> Outcome:
-        outcome = runner.run_slice(self.claim(card, lease_seconds))
+        attempt = self.claim(card, lease_seconds)
+        outcome = runner.run_slice(attempt)
         card.refresh_from_db()
+        if outcome == Outcome.FAILED:
+            attempt.refresh_from_db()
+            log.warning("%s failed: %s\n%s", card.key, attempt.error, attempt.lesson)
         return outcome
 
     def start(self, card: Card, lease_seconds: int = 60) -> Slice:
         return Slice(self.claim(card, lease_seconds))
+
+    def stop(self) -> AbstractContextManager[Any]:
+        """Have whoever works here told to end at once."""
+        return mock.patch.object(stopping, "asked", return_value=True)
 
     def mark(self, name: str) -> str:
         """Return a command that leaves one more line in the side effects of that name."""
@@ -77,19 +103,69 @@ class Bench:
         return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+class Afar(Bench):
+    """A bench whose cards are carried out as on another host: with an address and a token."""
+
+    def __init__(self, tmp_path: Path, url: str) -> None:
+        super().__init__(tmp_path)
+        self.url = url
+        issued = tokens.issue("afar", roles={self.board.pk: Role.MEMBER})
+        self.token = issued.plaintext
+        self.told = Told()
+        self._clients: list[holdfast.Client] = []
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+    def worker(self, name: str = "afar", lease_seconds: int = 60) -> Worker:
+        """Return a worker of a host with that name."""
+        folder = self.tmp_path / name
+        folder.mkdir(exist_ok=True)
+        environ = {"WORKFLOWS_DIR": settings.WORKFLOWS_DIR}
+        self._clients.append(client := holdfast.Client(self.url, self.token))
+        host = host_for(self.url, self.token, folder, environ)
+        worker = Worker(client, host, folder, name=name, lease_seconds=lease_seconds)
+        worker.told = self.told
+        return worker
+
+    def take(self, card: Card, lease_seconds: int = 60) -> tuple[Attempt, Callable[[], Outcome]]:
+        """Claim the card; return the attempt and what carries it out."""
+        Card.objects.filter(pk=card.pk).update(not_before=None)
+        worker = self.worker(lease_seconds=lease_seconds)
+        granted = worker.claim(card=card.key)
+        assert granted is not None
+        attempt = Attempt.objects.get(pk=granted["attempt"]["id"])
+        return attempt, lambda: worker.carry_out(granted)
+
+    def run(self, card: Card, lease_seconds: int = 60) -> Outcome:
+        outcome = self.take(card, lease_seconds)[1]()
+        card.refresh_from_db()
+        return outcome
+
+    def start(self, card: Card, lease_seconds: int = 60) -> Slice:
+        return Slice(*self.take(card, lease_seconds))
+
+    @contextmanager
+    def stop(self) -> Iterator[None]:
+        self.told.stop.set()
+        yield
+        self.told.stop.clear()
+
+
 class Seat:
     """An attempt at a card whose first step is carried out without a runner around it."""
 
     def __init__(self, bench: Bench, wanted: Any) -> None:
         self.card = bench.card(wanted)
         self.attempt = bench.claim(self.card)
-        self.watch = Watch(self.attempt)
-        card = Card.objects.select_related("board").get(pk=self.card.pk)
-        self.desk = Desk(self.attempt, card, self.watch)
+        ledger = Database(self.attempt)
+        self.watch = Watch(ledger, runner.Slice())
+        self.desk = Desk(ledger, self.watch)
         self.desk.workspace = Workspace.prepare(
             Path(settings.WORKSPACES_DIR),
             store_of(bench.board.pk),
-            card_key=card.key,
+            card_key=self.card.key,
             attempt_number=self.attempt.number,
             repository="",
             resume_commit=None,
@@ -97,7 +173,7 @@ class Seat:
         )
 
     def assignment(self) -> Assignment:
-        todo = workflows.parse(self.desk.card.workflow).steps[0]
+        todo = workflows.parse(self.desk.mandate.workflow).steps[0]
         scopes = [f"{todo.key}/1"]
         return Assignment(self.desk, todo, scopes=scopes, in_doubt=False, done=0, total=1)
 
@@ -108,15 +184,16 @@ class Seat:
 class Slice:
     """A slice under way in another thread, as in a worker of its own."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, carry_out: Callable[[], Outcome] | None = None) -> None:
         self.attempt = attempt
         self.outcome: Outcome | None = None
+        self._carry_out = carry_out or (lambda: runner.run_slice(attempt))
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
     def _run(self) -> None:
         try:
-            self.outcome = runner.run_slice(self.attempt)
+            self.outcome = self._carry_out()
         finally:
             connection.close()
 
@@ -126,7 +203,7 @@ class Slice:
         return self.outcome
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> None:
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it did not happen in time"

@@ -46,12 +46,22 @@ class Presence(admin.SimpleListFilter):
 class WorkerAdmin(ViewOnly):
     """Who works here, what each one holds now, and when it was last heard of."""
 
-    list_display = ("name", "kind", "holds", "seen", "token", "skills")
-    list_filter = ("kind", Presence)
+    list_display = ("name", "kind", "holds", "seen", "draining", "token", "skills")
+    list_filter = ("kind", "draining", Presence)
     list_select_related = ("token",)
     search_fields = ("name", "token__name")
     ordering = ("-last_seen_at",)
-    fields = ("name", "kind", "token", "skills", "holds", "first_seen_at", "last_seen_at", "done")
+    fields = (
+        "name",
+        "kind",
+        "token",
+        "skills",
+        "holds",
+        "draining",
+        "first_seen_at",
+        "last_seen_at",
+        "done",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         same_token = Q(token=OuterRef("token")) | Q(IsNull(OuterRef("token"), True), token=None)
@@ -78,13 +88,15 @@ class WorkerAdmin(ViewOnly):
 
 @admin.register(Host)
 class HostAdmin(ViewOnly):
-    """Hosts with built-in workers: drained by a person, or at rest after failing cards."""
+    """Hosts with built-in workers, workers on other hosts, and steps there: drained by a person,
+    or at rest after failing cards."""
 
-    list_display = ("name", "draining", "at_rest", "why", "seen")
+    list_display = ("__str__", "draining", "at_rest", "why", "seen")
     list_filter = ("draining",)
-    search_fields = ("name", "why")
+    list_select_related = ("worker",)
+    search_fields = ("name", "worker__name", "why")
     ordering = ("name",)
-    fields = ("name", "draining", "at_rest", "rests", "why", "seen")
+    fields = ("name", "worker", "draining", "at_rest", "rests", "why", "seen")
     actions = ("drain", "let_work")
     steered_by = "workers.change_host"
 
@@ -95,7 +107,7 @@ class HostAdmin(ViewOnly):
 
     @admin.display(description="last started", ordering="seen_at")
     def seen(self, host: Host) -> str:
-        return ago(host.seen_at)
+        return ago(host.worker.last_seen_at if host.worker is not None else host.seen_at)
 
     @admin.action(description="Drain the chosen hosts", permissions=["steer"])
     def drain(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

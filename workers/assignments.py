@@ -1,38 +1,31 @@
-"""What a built-in worker hands an executor: one step of one attempt, and what goes with it."""
+"""What a worker hands an executor: one step of one attempt, and what goes with it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from django.conf import settings
-
-from boards import attempt_tokens, cards
-from boards.models import Attempt, Board, Card
 from boards.workflows import Step
-from checkpoints import briefing, steps
-from checkpoints.models import Step as StepRow
+from checkpoints import secretsearch
+from checkpoints.git import GitFailed
 from checkpoints.snapshots import Snapshot
 from checkpoints.workspaces import Workspace
-from kernel.errors import BudgetExceeded, Invalid
-from kernel.tx import enclosing
-from workers import confinement, outputs, questions, saying
+from workers import confinement, outputs
 from workers.executors.contract import (
     Cancellable,
     Entry,
     HandOver,
     OnOutput,
     OnText,
-    Refused,
     Usage,
 )
 from workers.executors.shell import Command, Confined, Execution, Result, environment
+from workers.ledger import Ledger, Row, Status
 from workers.livelog import FLUSH_SECONDS, LiveLog
 from workers.outputs import Outputs
-from workers.patience import patiently
 from workers.redaction import Redactor
 from workers.watch import Watch
 
@@ -45,12 +38,12 @@ OUTPUT_CAP_CHARS = 8 * 1024 * 1024
 
 
 class Desk:
-    """What all assignments of one slice share: the attempt, its files, its log, its watch."""
+    """What all assignments of one attempt share: its ledger, its files, its log, its watch."""
 
-    def __init__(self, attempt: Attempt, card: Card, watch: Watch) -> None:
-        self.attempt, self.card, self.watch = attempt, card, watch
-        self.board: Board = card.board
-        self.livelog = LiveLog(attempt.pk)
+    def __init__(self, ledger: Ledger, watch: Watch) -> None:
+        self.ledger, self.watch = ledger, watch
+        self.mandate, self.terms, self.host = ledger.mandate, ledger.terms, ledger.host
+        self.livelog = LiveLog(ledger)
         self.redactor = Redactor([])
         self.workspace: Workspace | None = None
         self.confined: Confined | None = None  # what held the newest command
@@ -64,11 +57,22 @@ class Desk:
     def write(self, call: Callable[[], T]) -> T:
         """Make a write that may be repeated; it waits out an outage. Raises LeaseLost."""
         self.watch.check()
-        return patiently(call, OUTAGE_SECONDS)
+        return self.ledger.patiently(call, OUTAGE_SECONDS)
 
     def snapshot(self, summary: str) -> Snapshot:
-        """Keep the files as they are now. Raises WorkspaceError."""
-        return self.files.snapshot(f"{self.card.key}: {summary}")
+        """Keep the files as they are now, where every worker can have them. Raises
+        WorkspaceError, and LeaseLost."""
+        before = self.files.head
+        taken = self.files.snapshot(f"{self.mandate.card}: {summary}")
+        self._tell_of_secrets(before, taken.commit)
+        return self.write(lambda: self.ledger.sent(taken))
+
+    def _tell_of_secrets(self, before: str, now: str) -> None:
+        """Say in the log which files hold a secret of the board from now on."""
+        with suppress(GitFailed):
+            spills = secretsearch.found(self.files.store, before, now, self.terms.secrets)
+            if spills:
+                self.livelog.note(f"{secretsearch.told(spills)}, and would take it along")
 
 
 class Assignment:
@@ -96,9 +100,9 @@ class Assignment:
         self.timeout_seconds: float = step.timeout_seconds
         self.folder, self.home, self.tmp = desk.files.folder, desk.files.home, desk.files.tmp
         self.tree: Path = desk.files.tree / step.cwd
-        self.card, self.attempt = desk.card.key, str(desk.attempt.pk)
-        self.url: str = settings.BASE_URL
-        self.token = attempt_tokens.token_of(desk.attempt.pk)
+        self.card, self.attempt = desk.mandate.card, desk.mandate.attempt
+        self.host = desk.host
+        self.url, self.token = desk.host.url, desk.mandate.program_token
         self.in_doubt = in_doubt
         self.round, self.feedback = len(scopes), feedback
         self.previous: Mapping[str, Any] = previous or {}
@@ -107,6 +111,7 @@ class Assignment:
             home=self.home,
             tmp=self.tmp,
             extra={
+                **desk.terms.secrets,
                 **step.env,
                 "HOLDFAST_URL": self.url,
                 "HOLDFAST_CARD": self.card,
@@ -117,7 +122,7 @@ class Assignment:
                 **self._told_of_round(),
                 **(variables or {}),
             },
-            also=settings.COMMAND_ENV,
+            also=desk.host.env,
         )
         self.journal = Journal(desk, scopes, done=done, total=total)
         self._output.unlink(missing_ok=True)
@@ -135,12 +140,9 @@ class Assignment:
         """Return what the step's commands wrote into ``$HOLDFAST_OUTPUT``."""
         return outputs.read(self._output, self._desk.redactor.redact)
 
-    def briefing(self, max_tokens: int = briefing.DEFAULT_MAX_TOKENS) -> str:
+    def briefing(self, max_tokens: int = 4000) -> str:
         """Return what a worker is told of the card, and keep it with the attempt."""
-        self._desk.card.refresh_from_db()
-        built = briefing.build(self._desk.card, max_tokens=max_tokens)
-        self._desk.write(lambda: briefing.store(self._desk.attempt.pk, built))
-        return built.markdown
+        return self._desk.write(lambda: self._desk.ledger.briefing(max_tokens))
 
     def process(
         self,
@@ -170,10 +172,10 @@ class Assignment:
                 env=self.env if env is None else env,
                 timeout_seconds=timeout_seconds or self.timeout_seconds,
                 grace_seconds=GRACE_SECONDS,
-                limits=confinement.limits(desk.board),
-                view=confinement.view(desk.board, desk.files),
-                reach=confinement.reach(),
-                sandbox=settings.COMMAND_SANDBOX,
+                limits=confinement.limits(desk.host, desk.terms),
+                view=confinement.view(desk.host, desk.terms, desk.files),
+                reach=confinement.reach(desk.host),
+                sandbox=desk.host.sandbox,
                 opening=opening,
             ),
             take,
@@ -182,7 +184,7 @@ class Assignment:
             new_filter=desk.redactor.stream,
             flush_seconds=FLUSH_SECONDS,
             flush_chars=OUTPUT_CAP_CHARS,  # by time alone
-            cap_chars=cap_chars or confinement.output_chars(desk.board) or OUTPUT_CAP_CHARS,
+            cap_chars=cap_chars or confinement.output_chars(desk.terms) or OUTPUT_CAP_CHARS,
         )
         with desk.watch.guarding(execution):
             result = execution.run()
@@ -204,7 +206,7 @@ class Assignment:
 
     def agents_word(self) -> dict[str, Any] | None:
         """Return what a program of this attempt said last of its end."""
-        return saying.last_word(self._desk.attempt.pk)
+        return self._desk.ledger.last_word()
 
     def say(self, stream: str, text: str) -> None:
         """Append to the live log, secrets struck out."""
@@ -218,15 +220,17 @@ class Assignment:
         """Say what goes on; the next heartbeat tells it."""
         self._desk.watch.note = note[:500]
 
-    def ask(self, question: str, options: Sequence[str] = (), *, key: str = "") -> str:
+    def ask(
+        self, question: str, options: Sequence[str] = (), *, key: str = "", **terms: Any
+    ) -> str:
         """Return a person's answer, or raise Ask, see ``contract.Assignment.ask``."""
-        return questions.answer(
-            self._desk.attempt,
+        return self._desk.ledger.answer(
             self.journal.key_of(key) if key else self.key,
             self._desk.redactor.redact(question),
             options,
             same_words=not key,
-        )
+            **terms,
+        ).text
 
     def check(self) -> None:
         """Pass if work should go on. Raises HandOver, or LeaseLost."""
@@ -237,9 +241,15 @@ class Assignment:
         if watch.paused:
             raise HandOver("paused", "The card was paused.")
 
+    def make_room(self) -> None:
+        """Pass unless others wait and this card had its turn. Raises HandOver."""
+        if self._desk.watch.shift.turn_over():
+            raise HandOver("slice", "Other cards wait for a worker, and this one had its turn.")
+
     def _idempotency_key(self) -> str:
         """Return what is the same for every try at the step, for services that ask for it."""
-        parts = f"{self._desk.card.pk}:{self._desk.attempt.line}:{self.key}"
+        mandate = self._desk.mandate
+        parts = f"{mandate.card_id}:{mandate.line}:{self.key}"
         return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
@@ -257,9 +267,8 @@ class Journal:
 
     def recorded(self, round: int | None = None) -> dict[str, Entry]:
         """Return what this and earlier attempts recorded in it, in order."""
-        attempt = self._desk.attempt
         scope = self._scope if round is None else self._scopes[round - 1]
-        below = steps.recorded_below(attempt.card_id, attempt.line, f"{scope}/")
+        below = self._desk.ledger.below(f"{scope}/")
         cut = len(scope) + 1
         return {row.key[cut:]: _entry(row.key[cut:], row) for row in below}
 
@@ -274,8 +283,7 @@ class Journal:
     ) -> Entry:
         """Say that the piece of work begins; the entry tells whether to do it."""
         begun = self._desk.write(
-            lambda: steps.begin(
-                self._desk.attempt.pk,
+            lambda: self._desk.ledger.begin(
                 f"{self._scope}/{key}",
                 title=title[:300],
                 kind=kind,
@@ -300,13 +308,12 @@ class Journal:
         """Record how it ended, with the files as they are now if a checkpoint is asked for."""
         saved = self._checkpoint(checkpoint, next_step, decisions, discoveries)
         self._desk.write(
-            lambda: steps.finish(
-                self._desk.attempt.pk,
+            lambda: self._desk.ledger.finish(
                 f"{self._scope}/{key}",
                 "failed" if error else "succeeded",
                 result=result,
                 error=error,
-                usage=usage.as_json() if usage else None,
+                usage=usage,
                 checkpoint=saved,
             )
         )
@@ -330,8 +337,7 @@ class Journal:
         """Begin and finish at once, in one transaction."""
         saved = self._checkpoint(checkpoint, next_step, decisions, discoveries)
         self._desk.write(
-            lambda: steps.record(
-                self._desk.attempt.pk,
+            lambda: self._desk.ledger.record(
                 f"{self._scope}/{key}",
                 "failed" if error else "succeeded",
                 title=title[:300],
@@ -339,7 +345,7 @@ class Journal:
                 input=input,
                 result=result,
                 error=error,
-                usage=usage.as_json() if usage else None,
+                usage=usage,
                 checkpoint=saved,
                 seconds=seconds,
             )
@@ -347,29 +353,12 @@ class Journal:
 
     def propose(self, key: str, title: str, description: str = "") -> str:
         """Add a card to the same goal and record it under the key, in one transaction."""
+        full = f"{self._scope}/{key}"
+        return self._desk.write(lambda: self._desk.ledger.propose(full, title[:300], description))
 
-        attempt, full = self._desk.attempt, f"{self._scope}/{key}"
-
-        def add() -> str:
-            for row in steps.recorded_below(attempt.card_id, attempt.line, full):
-                if row.key == full and row.status == StepRow.Status.SUCCEEDED:
-                    return str((row.result or {})["card"])
-            with enclosing():
-                card = cards.follow_up(attempt.pk, title=title[:300], description=description)
-                steps.record(
-                    attempt.pk,
-                    full,
-                    "succeeded",
-                    title=f"Proposed {card.key}: {title}"[:300],
-                    kind="card",
-                    result={"card": card.key},
-                )
-                return card.key
-
-        try:
-            return self._desk.write(add)
-        except (BudgetExceeded, Invalid) as error:
-            raise Refused(str(error.detail)) from None
+    def rest(self) -> None:
+        """Let go of what this thread holds of the store."""
+        self._desk.ledger.rest()
 
     def _checkpoint(
         self,
@@ -391,10 +380,10 @@ class Journal:
         }
 
 
-def _entry(key: str, row: StepRow) -> Entry:
+def _entry(key: str, row: Row) -> Entry:
     return Entry(
         key,
-        replay=row.status == StepRow.Status.SUCCEEDED,
+        replay=row.status == Status.SUCCEEDED,
         in_doubt=row.in_doubt,
         result=row.result,
         error=row.error,

@@ -11,39 +11,50 @@ that whoever goes on knows which round it was, and neither the work nor a check 
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 from boards import inputs, plans, workflows
 from boards.expressions import Unusable
-from boards.models import Card
 from boards.plans import Filled, Over
 from boards.workflows import Step, Workflow
-from checkpoints import steps
-from checkpoints.models import Step as StepRow
+from checkpoints.git import GitFailed
 from checkpoints.snapshots import Snapshot
-from kernel.errors import Invalid
-from workers import executors, hosts, junit, pauses, products, telling
-from workers.assignments import Assignment, Desk
-from workers.executors.contract import Ending, Executor, HandOver, trait
+from checkpoints.workspaces import WorkspaceError
+from kernel.errors import DomainError, Invalid
+from workers import executors, junit, pauses, products, telling
+from workers.assignments import GRACE_SECONDS, Assignment, Desk
+from workers.executors.contract import Ask, Ending, Executor, HandOver, Lacking, trait
+from workers.ledger import Begun, Mandate, Row, Status
 from workers.redaction import MARK, secrets_in
 
-Status = StepRow.Status
+log = logging.getLogger(__name__)
 
+#: A key has 200 characters, of which a Python workflow's own take up to 100.
+STEM_CHARS = 90
+MAX_BECAUSE_CHARS = 500
 #: What a round's result has and the step's has not: it is told anew.
 _OF_A_ROUND = ("outputs", "tries", "summary", "duration_seconds")
 
 
 class StepFailed(Exception):
-    """A step failed for good: the attempt is over. ``checks`` are those that are red."""
+    """A step failed for good: the attempt is over. ``checks`` are those that are red; ``broken``
+    if such steps can't be carried out here."""
 
     def __init__(
-        self, error: str, lesson: str, checks: Sequence[tuple[Step, StepRow]] = ()
+        self,
+        error: str,
+        lesson: str,
+        checks: Sequence[tuple[Step, Row]] = (),
+        broken: bool = False,
     ) -> None:
         super().__init__(error)
         self.error, self.lesson, self.checks = error, lesson, tuple(checks)
+        self.broken = broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +70,15 @@ class Ended:
 class Carrier:
     """Carries one card's workflow out under one attempt, from what is over to what comes."""
 
-    def __init__(
-        self,
-        desk: Desk,
-        workflow: Workflow,
-        has_room_for: Callable[[Step], bool],
-    ) -> None:
+    def __init__(self, desk: Desk, workflow: Workflow) -> None:
         self.desk, self.workflow = desk, workflow
-        self.attempt, self.card, self.watch = desk.attempt, desk.card, desk.watch
-        self.livelog, self.has_room_for = desk.livelog, has_room_for
+        self.ledger, self.watch, self.livelog = desk.ledger, desk.watch, desk.livelog
         self.under_way: dict[str, Over] = {}  # work whose checks run just now
         self.fresh = True  # nothing was recorded by this worker yet
-        self.rows = steps.recorded(
-            self.card.pk, self.attempt.line, [step.key for step in workflow.steps]
-        )
-        self.around = {"inputs": _inputs(workflow, self.card), "card": _facts(self.card)}
+        mandate = desk.mandate
+        self.around = {"inputs": _inputs(workflow, mandate), "card": _facts(mandate)}
+        self.rows = self.ledger.recorded([step.key for step in workflow.steps])
+        self._unfold()
 
     @property
     def done(self) -> int:
@@ -81,11 +86,26 @@ class Carrier:
 
     def coming(self) -> plans.Move | None:
         """Return what comes next. Raises Invalid if the workflow makes no sense here."""
+        self._unfold()
         try:
             return plans.coming(self.workflow, self._over(), self.around)
         except Unusable as error:
             key = next(s.key for s in self.workflow.steps if s.key not in self._over())
             raise Invalid(f"The condition of step {key} can't be used: {error}") from None
+
+    def _unfold(self) -> None:
+        """Take in the steps that a matrix makes of what is over by now. Raises Invalid."""
+        known: set[str] = {step.key for step in self.workflow.steps}
+        while any(step.is_open for step in self.workflow.steps):
+            try:
+                self.workflow = plans.unfolded(self.workflow, self._over(), self.around)
+            except Unusable as error:
+                raise Invalid(str(error)) from None
+            new = [step.key for step in self.workflow.steps if step.key not in known]
+            if not new:
+                return
+            known.update(new)
+            self.rows |= self.ledger.recorded(new)
 
     def see_whether_to_go_on(self, step: Step) -> None:
         """Pass if this worker should begin the step now. Raises HandOver or LeaseLost."""
@@ -94,10 +114,16 @@ class Carrier:
             raise HandOver("shutdown", "The worker was stopped.")
         if self.watch.paused:
             raise HandOver("paused", "The card was paused.")
-        if hosts.draining():
+        if self.watch.shift.draining():
             raise HandOver("drained", "The host is being drained.")
+        if self.watch.shift.resting(step.kind, step.given):
+            raise HandOver("at_rest", f"Steps of the kind {step.kind} rest on this host for now.")
         if not self.fresh and not self.has_room_for(step):
             raise HandOver("slice", "The worker's turn is over.")
+
+    def has_room_for(self, step: Step) -> bool:
+        """Return whether the step would end within this worker's turn."""
+        return self.watch.shift.room_for(step.timeout_seconds + 2 * GRACE_SECONDS)
 
     def carry_out(self, move: plans.Move) -> None:
         """Do what comes next and record it. Raises StepFailed, HandOver or Ask."""
@@ -114,16 +140,13 @@ class Carrier:
             self._carry_out(step)
 
     def _over(self) -> dict[str, Over]:
-        return {
-            key: Over(row.status, row.result) for key, row in self.rows.items() if _is_over(row)
-        }
+        return plans.over_among(self.rows)
 
     def _skip(self, step: Step, because: str) -> None:
         because = self.desk.redactor.redact(because)
-        skipped = self.desk.write(
-            lambda: steps.skip(self.attempt.pk, step.key, because, title=step.title, kind=step.kind)
+        self.rows[step.key] = self.desk.write(
+            lambda: self.ledger.skip(step.key, because, title=step.title, kind=step.kind)
         )
-        self.rows[step.key] = skipped.step
         self.livelog.step_key = step.key
         self.livelog.note(f"Skipped: {because}")
 
@@ -146,24 +169,23 @@ class Carrier:
             ended, reds = self._run_rounds(filled, in_doubt=begun.step.in_doubt)
         elif step.kind in pauses.KINDS:
             began = time.monotonic()
-            ending = pauses.carry_out(self.attempt, step)
+            ending = pauses.carry_out(self.ledger, step, self.desk.redactor.redacted)
             ended = Ended(ending, 1, round(time.monotonic() - began, 3), None)
             reds = []
         else:
             turn = 1 + self._failures(step)
 
             def scopes(number: int) -> list[str]:
-                return [f"{step.key}/{1 if continues else turn + number - 1}"]
+                return [f"{stem(step.key)}/{1 if continues else turn + number - 1}"]
 
             ended = self._run_tries(filled, scopes, in_doubt=begun.step.in_doubt)
             reds = []
         self._see_that_it_may_end(ended)
         self._record(step, ended, reds)
 
-    def _begin(self, step: Step, key: str, title: str, *, continues: bool = False) -> steps.Begun:
+    def _begin(self, step: Step, key: str, title: str, *, continues: bool = False) -> Begun:
         return self.desk.write(
-            lambda: steps.begin(
-                self.attempt.pk,
+            lambda: self.ledger.begin(
                 key,
                 title=title,
                 kind=step.kind,
@@ -209,7 +231,7 @@ class Carrier:
                 previous=previous,
                 variables=filled.variables,
             )
-            ending = _with_outputs(step, executor.carry_out(assignment), assignment)
+            ending = _with_outputs(step, self._done_by(executor, assignment), assignment)
             self.watch.check()
             if ending.succeeded or not ending.again:
                 break
@@ -218,11 +240,29 @@ class Carrier:
         seconds = round(time.monotonic() - began, 3)
         return Ended(ending, number, seconds, report.read())
 
+    def _done_by(self, executor: Executor, assignment: Assignment) -> Ending:
+        """Return how the executor ended. Raises HandOver where another host is to do it."""
+        try:
+            return executor.carry_out(assignment)
+        except (*_PASSES, *self.ledger.away):
+            raise
+        except Lacking as lacking:
+            if not self.ledger.last_resort:
+                raise HandOver("unfit", lacking.because, lacks=lacking.lacks) from None
+            if isinstance(lacking.instead, Ending):
+                return lacking.instead
+            raise lacking.instead from None
+        except Exception as error:
+            log.exception("%s: the executor of step %s broke", assignment.card, assignment.key)
+            said = f"met a fault of the worker: {type(error).__name__}: {error}"[:1000]
+            said = self.desk.redactor.redact(said)
+            return Ending(False, said.rstrip("."), said, again=False, broken=True)
+
     def _executor(self, step: Step) -> Executor:
         return executors.known()[step.kind]
 
     def _failures(self, step: Step) -> int:
-        return steps.failures(self.card.pk, self.attempt.line, step.key)
+        return self.ledger.failures(step.key)
 
     def _filled(self, step: Step) -> Filled:
         """Return the step with its placeholders filled in. Raises StepFailed."""
@@ -256,21 +296,19 @@ class Carrier:
 
     def _run_rounds(
         self, filled: Filled, *, in_doubt: bool
-    ) -> tuple[Ended, list[tuple[Step, StepRow]]]:
+    ) -> tuple[Ended, list[tuple[Step, Row]]]:
         """Return how the work ended, and its checks that are red when the rounds are used up."""
         step = filled.step
         checks = [check for key in step.until for check in self.workflow.named(key)]
-        loop = f"{step.key}/{1 + self._failures(step)}"
+        loop = f"{stem(step.key)}/{1 + self._failures(step)}"
         keys = [f"{loop}.{number}" for number in range(1, step.rounds + 1)]
-        rows = steps.recorded(
-            self.card.pk,
-            self.attempt.line,
-            [*keys, *(f"{key}:{check.key}" for key in keys for check in checks)],
+        rows = self.ledger.recorded(
+            [*keys, *(f"{key}:{stem(check.key)}" for key in keys for check in checks)]
         )
         scopes: list[str] = []
         told, seconds = "", 0.0
         previous: dict[str, Any] = {}
-        reds: list[tuple[Step, StepRow]] = []
+        reds: list[tuple[Step, Row]] = []
         for number, key in enumerate(keys, 1):
             work = rows.get(key)
             if work is None:
@@ -316,7 +354,7 @@ class Carrier:
             previous=previous,
         )
 
-    def _record_round(self, step: Step, key: str, number: int, ended: Ended) -> StepRow:
+    def _record_round(self, step: Step, key: str, number: int, ended: Ended) -> Row:
         """Record a round's work with the files after it, from which its checks run."""
         snapshot = self.desk.snapshot(f"{step.key}, round {number}")
         summary = ended.ending.summary
@@ -328,16 +366,14 @@ class Carrier:
             "tries": ended.tries,
             "summary": summary,
         }
-        usage = ended.ending.usage
         recorded = self.desk.write(
-            lambda: steps.record(
-                self.attempt.pk,
+            lambda: self.ledger.record(
                 key,
                 "succeeded",
                 title=f"Round {number}",
                 kind=step.kind,
                 result=detail,
-                usage=usage.as_json() if usage else None,
+                usage=ended.ending.usage,
                 checkpoint={
                     "summary": said,
                     "next_step": f"Run the checks of step {step.key}: {', '.join(step.until)}.",
@@ -347,17 +383,17 @@ class Carrier:
             )
         )
         self.fresh = False
-        return recorded.step
+        return recorded
 
     def _red(
-        self, checks: Sequence[Step], key: str, rows: Mapping[str, StepRow]
-    ) -> list[tuple[Step, StepRow]]:
+        self, checks: Sequence[Step], key: str, rows: Mapping[str, Row]
+    ) -> list[tuple[Step, Row]]:
         """Run a round's checks, those that were not run yet, and return the red ones."""
         reds = []
         for check in checks:
             if self._left_out(check):
                 continue
-            own = f"{key}:{check.key}"
+            own = f"{key}:{stem(check.key)}"
             row = rows.get(own)
             if row is None or row.status not in (Status.SUCCEEDED, Status.FAILED):
                 row = self._run_check(check, own)
@@ -373,7 +409,7 @@ class Carrier:
             said = f"The condition of step {check.key} can't be used: {error}"
             raise Invalid(said) from None
 
-    def _run_check(self, written: Step, key: str) -> StepRow:
+    def _run_check(self, written: Step, key: str) -> Row:
         filled = self._filled(written)
         step = filled.step
         self.see_whether_to_go_on(step)
@@ -386,8 +422,7 @@ class Carrier:
         said = telling.sentence(step, ended.ending, tests)
         ended_well = ended.ending.succeeded
         finished = self.desk.write(
-            lambda: steps.finish(
-                self.attempt.pk,
+            lambda: self.ledger.finish(
                 key,
                 "succeeded" if ended_well else "failed",
                 result=detail,
@@ -395,9 +430,9 @@ class Carrier:
             )
         )
         self.fresh = False
-        return finished.step
+        return finished
 
-    def _shown_in_rounds(self, step: Step) -> StepRow | None:
+    def _shown_in_rounds(self, step: Step) -> Row | None:
         """Return the check's row from the last round of the work it is of, if that still counts:
         nothing was done since but what belongs to it."""
         owner = None
@@ -415,14 +450,14 @@ class Carrier:
         key = row.result.get("round") if row and isinstance(row.result, dict) else None
         if not key:
             return None
-        found = steps.recorded(self.card.pk, self.attempt.line, [f"{key}:{step.key}"])
+        found = self.ledger.recorded([f"{key}:{stem(step.key)}"])
         shown = next(iter(found.values()), None)
         good = shown is not None and shown.status == Status.SUCCEEDED
         return shown if good else None
 
-    def _adopt(self, step: Step, shown: StepRow) -> None:
+    def _adopt(self, step: Step, shown: Row) -> None:
         """Record the check as its last round showed it."""
-        kept = products.keep(self.desk.files.tree, step.artifacts)
+        kept = self._products(step)
         snapshot = self.desk.snapshot(f"after {step.key}")
         showed = _as_dict(shown.result)
         result = {
@@ -433,9 +468,8 @@ class Carrier:
         }
         said = f"Step {telling.named(step)} is green, as {shown.key} showed."
         tests = showed.get("tests")
-        recorded = self.desk.write(
-            lambda: steps.record(
-                self.attempt.pk,
+        self.rows[step.key] = self.desk.write(
+            lambda: self.ledger.record(
                 step.key,
                 "succeeded",
                 title=step.title,
@@ -445,16 +479,32 @@ class Carrier:
                 checkpoint=self._checkpoint(step, said, tests, snapshot, kept),
             )
         )
-        self.rows[step.key] = recorded.step
 
     # The record.
 
+    def _products(self, step: Step) -> products.Kept:
+        most = self.desk.host.max_artifact_bytes
+
+        def store(file: IO[bytes], content_type: str) -> tuple[str, int]:
+            def put() -> tuple[str, int]:
+                file.seek(0)
+                return self.ledger.keep_file(file, content_type)
+
+            return self.desk.write(put)
+
+        secrets = self.desk.terms.secrets
+        return products.keep(self.desk.files.tree, step.artifacts, store, most, secrets)
+
     def _detail(self, step: Step, ended: Ended) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Return what is kept of how a step ended, and the tests of its report."""
+        """Return what is kept of how a step ended, and the tests of its report, which passed
+        among them."""
         read = ended.report
         tests = read.tests if read else None
-        if tests:
+        told = tests
+        if read and tests:
             tests["failing"] = [self.desk.redactor.redact(name) for name in tests["failing"]]
+            passing = [self.desk.redactor.redact(name) for name in read.passing]
+            told = {**tests, "passing": passing}
         detail: dict[str, Any] = {
             "duration_seconds": ended.seconds,
             **ended.ending.detail,
@@ -464,15 +514,19 @@ class Carrier:
         }
         if self.desk.confined is not None:
             detail["sandbox"] = self.desk.confined.as_json()
+        if ended.ending.broken:
+            detail["broken"] = executors.word(step.kind, step.given)
+            said = f"It {ended.ending.how.rstrip('.')}. {ended.ending.last_words.strip()}"
+            detail["because"] = self.desk.redactor.redact(said.strip())[:MAX_BECAUSE_CHARS]
         if ended.ending.outputs:
             detail["outputs"] = dict(ended.ending.outputs)
-        return detail, tests
+        return detail, told
 
-    def _record(self, step: Step, ended: Ended, reds: Sequence[tuple[Step, StepRow]]) -> None:
+    def _record(self, step: Step, ended: Ended, reds: Sequence[tuple[Step, Row]]) -> None:
         """Record the step's end, with a checkpoint unless the failure ends the attempt."""
         ending = ended.ending
         detail, tests = self._detail(step, ended)
-        kept = products.keep(self.desk.files.tree, step.artifacts)
+        kept = self._products(step)
         snapshot = self.desk.snapshot(f"after {step.key}")
         counts = ending.succeeded or step.allow_failure
         detail["problems"] = [*kept.problems, *detail["problems"]]
@@ -483,23 +537,23 @@ class Carrier:
         said = telling.sentence(step, ending, tests)
         checkpoint = self._checkpoint(step, said, tests, snapshot, kept) if counts else None
         finished = self.desk.write(
-            lambda: steps.finish(
-                self.attempt.pk,
+            lambda: self.ledger.finish(
                 step.key,
                 "succeeded" if ending.succeeded else "failed",
                 result=detail,
                 error="" if ending.succeeded else said,
-                usage=ending.usage.as_json() if ending.usage else None,
+                usage=ending.usage,
                 checkpoint=checkpoint,
             )
         )
-        self.rows[step.key] = finished.step
+        self.rows[step.key] = finished
         self.fresh = False
         if not counts:
             lesson = telling.lesson(ending, said, tests)
             if reds:
                 lesson = f"{said}\n{ending.last_words}"
-            raise StepFailed(said, lesson, [*reds, (step, finished.step)])
+            checks = [] if ending.broken else [*reds, (step, finished)]
+            raise StepFailed(said, lesson, checks, ending.broken)
 
     def _checkpoint(
         self,
@@ -527,25 +581,40 @@ class Carrier:
         return next(left, None)
 
 
-def _is_over(row: StepRow) -> bool:
-    """Return whether the step's outcome stands: it succeeded, was skipped, or failed as it may."""
-    if row.status in (Status.SUCCEEDED, Status.SKIPPED):
-        return True
-    allowed = isinstance(row.result, dict) and row.result.get("allowed_failure") is True
-    return row.status == Status.FAILED and allowed
+#: What an executor may raise without being broken: it is dealt with above, or the host's own.
+_PASSES: tuple[type[Exception], ...] = (
+    HandOver,
+    Ask,
+    DomainError,
+    WorkspaceError,
+    GitFailed,
+    OSError,
+)
+
+
+def _is_over(row: Row) -> bool:
+    """Return whether the step's outcome stands."""
+    return plans.over(row.status, row.result) is not None
+
+
+def stem(key: str) -> str:
+    """Return what the keys below a step's begin with: its own, unless they had no room then."""
+    if len(key) <= STEM_CHARS:
+        return key
+    return f"{key[: STEM_CHARS - 13]}@{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def _as_dict(result: Any) -> dict[str, Any]:
     return dict(result) if isinstance(result, dict) else {}
 
 
-def _inputs(workflow: Workflow, card: Card) -> Mapping[str, Any]:
-    given = card.inputs if isinstance(card.inputs, dict) else {}
+def _inputs(workflow: Workflow, mandate: Mandate) -> Mapping[str, Any]:
+    given = mandate.inputs
     return inputs.checked(workflow.inputs, given) if workflow.inputs else given
 
 
-def _facts(card: Card) -> dict[str, Any]:
-    return {"key": card.key, "title": card.title, "labels": list(card.labels)}
+def _facts(mandate: Mandate) -> dict[str, Any]:
+    return {"key": mandate.card, "title": mandate.title, "labels": list(mandate.labels)}
 
 
 def _next_step(following: Step | None) -> str:
@@ -577,7 +646,7 @@ def _with_outputs(step: Step, ending: Ending, assignment: Assignment) -> Ending:
 
 
 def _done_in_rounds(
-    step: Step, key: str, number: int, work: Mapping[str, Any], reds: Sequence[tuple[Step, StepRow]]
+    step: Step, key: str, number: int, work: Mapping[str, Any], reds: Sequence[tuple[Step, Row]]
 ) -> Ending:
     """Return how work that was done in rounds ended. What it cost stands with each round."""
     rounds = f"{number} round{'s' if number > 1 else ''}"

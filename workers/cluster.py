@@ -30,7 +30,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 from django_q.signals import post_execute_in_worker, post_spawn
 
-from workers import hosts, procs, pulses, stopping
+from workers import hosts, presence, procs, pulses, registry, stopping, tasks
 from workers.qbroker import WakingBroker
 from workers.robust_queue import Flag, Lock, RobustQueue, robust_value
 
@@ -72,9 +72,13 @@ class Places:
 
     def counted(self) -> tuple[int, int]:
         """Return how many are idle and how many busy."""
-        alive = [n for n in range(self._count) if self._pids[n] and procs.is_alive(self._pids[n])]
-        busy = sum(1 for place in alive if self._busy[place])
+        alive = [self._busy[n] for n, pid in enumerate(self._pids) if pid and procs.is_alive(pid)]
+        busy = sum(map(bool, alive))
         return len(alive) - busy, busy
+
+    def alive(self) -> list[int]:
+        """Return the process ids of those that live."""
+        return [pid for pid in self._pids if pid and procs.is_alive(pid)]
 
 
 class TaskQueue(RobustQueue):
@@ -131,14 +135,14 @@ class _Cluster(django_q.cluster.Cluster):  # type: ignore[misc]
 def run() -> int:
     """Run the cluster until SIGTERM or SIGINT and return the exit status for this process."""
     places = Places(4 * settings.Q_CLUSTER["workers"] + 4)
-    tasks = _harden(places)
+    queue = _harden(places)
     connections.close_all()
     cluster = _Cluster()
     cluster.start()
     name = f"workers:{socket.gethostname()}:{os.getpid()}"
     _quietly(hosts.seen)
     try:
-        return _watch(cluster, places, Watchdog(places, tasks), name)
+        return _watch(cluster, places, Watchdog(places, queue), name)
     finally:
         _quietly(pulses.forget, name)
 
@@ -148,19 +152,25 @@ def _harden(places: Places) -> TaskQueue:
     os.register_at_fork(after_in_child=procs.die_with_parent)
     # The sentinel makes its task queue first. Both are made here, so that this process can
     # look into the one; their limit is ``has_room``.
-    tasks = TaskQueue()
-    tasks.places = places
-    made = iter([tasks, RobustQueue()])
+    queue = TaskQueue()
+    queue.places = places
+    made = iter([queue, RobustQueue()])
     module: Any = django_q.cluster
     module.Queue = lambda *_, **__: next(made)
     module.Event = Flag
     module.Value = robust_value
     WakingBroker.has_room = staticmethod(
-        lambda: tasks.is_clear() and places.counted()[0] > 0 and hosts.quietly_open()
+        lambda: queue.is_clear() and places.counted()[0] > 0 and hosts.quietly_open()
     )
-    post_spawn.connect(lambda **_: places.enter(), weak=False)
+    post_spawn.connect(lambda **_: _enter(places), weak=False)
     post_execute_in_worker.connect(lambda **_: places.mark(False), weak=False)
-    return tasks
+    return queue
+
+
+def _enter(places: Places) -> None:
+    """Let this process be known as a worker, then let it be counted on."""
+    _quietly(tasks.show_up)
+    places.enter()
 
 
 def _watch(cluster: Any, places: Places, watchdog: Watchdog, name: str) -> int:
@@ -171,6 +181,7 @@ def _watch(cluster: Any, places: Places, watchdog: Watchdog, name: str) -> int:
         due = now >= beat_at and idle + busy
         if due and _quietly(pulses.beat, name, pid=os.getpid(), idle=idle, busy=busy):
             beat_at = now + BEAT_SECONDS
+            _quietly(registry.still_here, [presence.named(pid) for pid in places.alive()])
         try:
             stalled = watchdog.stalled(now)
         except DatabaseError:

@@ -1,54 +1,53 @@
-"""Whether the built-in workers of a host may begin anything: drained by a person, or at rest.
-
-    open ── TRIP cards in a row fail for the host's sake ──> at rest ── rests_until ──> one probe
-     ^                                                          ^                          │
-     └───────────────── it gets anywhere ───────────────────────┼──────────────────────────┤
-                                                                └──── it fails as well ────┘
+"""Whether the built-in workers of this host may begin anything: drained by a person, or at rest.
 
     open ── drain ──> draining: what runs ends its step and hands over; nothing is begun
 
 A host whose disk is full, or which can't reach the repositories, fails every card within a
-second, and would work through a whole board like that. After TRIP different cards it rests, for
-longer each time, then tries one card: a circuit breaker. Cards lose nothing by it, see
+second, and would work through a whole board like that. After some different cards it rests, for
+longer each time, then tries one card, see ``workers.breakers``. Cards lose nothing by it, see
 ``boards.faults``; the log of the board, the Workers page and the admin say why it rests.
+
+Each kind of step, and each agent, has such a breaker of its own on each host: an agent's program
+that can't be started keeps no command from being run. While it rests no card with such a step is
+begun.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 import socket
 import time
-from datetime import timedelta
-from typing import Any
+from collections.abc import Collection
+from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from boards.models import Attempt
-from events import log as events
+from boards import needs
 from kernel.errors import NotFound
 from kernel.sql import insert_or_skip
 from kernel.tx import transition
-from workers.models import Host
+from workers import breakers
+from workers.breakers import Place
+from workers.models import Host, Worker
 
-log = logging.getLogger(__name__)
-
-#: So many different cards in a row fail for the host's sake before it rests.
-TRIP = 3
-FIRST_REST = timedelta(minutes=1)
-LONGEST_REST = timedelta(hours=1)
-#: Within this time a probe has ended or its worker is gone.
-PROBE = timedelta(minutes=10)
 LOOK_SECONDS = 1.0
 
 _looked: tuple[float, bool] = (float("-inf"), True)
+_resting: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+#: The words for steps that this process is the probe of.
+_probing: set[str] = set()
 
 
 def here() -> str:
     """Return what this host is called, as in the names of its workers."""
     return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60] or "host"
+
+
+def place() -> Place:
+    """Return where the breakers of this host are."""
+    return Place(here())
 
 
 def seen() -> None:
@@ -69,20 +68,37 @@ def open_for_work() -> bool:
 
 
 def shut() -> QuerySet[Host]:
-    """Return the hosts whose workers begin nothing now."""
-    return Host.objects.filter(Q(draining=True) | Q(rests_until__gt=timezone.now()))
+    """Return the hosts, and kinds of steps on hosts, that begin nothing now."""
+    shut = Host.objects.filter(Q(draining=True) | Q(rests_until__gt=timezone.now()))
+    return shut.select_related("worker")
 
 
 def may_begin() -> bool:
     """True if this worker may claim now. At the end of a rest that is so for one, the probe."""
-    now = timezone.now()
     host = Host.objects.filter(name=here()).first()
-    if host is None or (not host.draining and host.rests_until is None):
-        return True
-    if host.draining or (host.rests_until is not None and host.rests_until > now):
-        return False
-    probe = Host.objects.filter(name=host.name, draining=False, rests_until=host.rests_until)
-    return bool(probe.update(rests_until=now + PROBE))
+    return host is None or breakers.may_begin(host)
+
+
+def kinds_to_leave() -> frozenset[str]:
+    """Return the words for steps that this worker is not to claim cards with.
+
+    At the end of a rest one worker, the probe, may have cards with them.
+    """
+    rows = list(place().rows().exclude(name=here()))
+    _probing.clear()
+    left = {host.kind for host in rows if not breakers.may_begin(host)}
+    _probing.update(h.kind for h in rows if h.rests_until is not None and h.kind not in left)
+    return frozenset(left)
+
+
+def resting(kind: str, given: object) -> bool:
+    """True if a step of that kind, told that, may not be begun here; read once a second."""
+    global _resting
+    at, words = _resting
+    if time.monotonic() - at >= LOOK_SECONDS:
+        words = frozenset(host.kind for host in shut().filter(name__startswith=f"{here()}/"))
+        _resting = time.monotonic(), words
+    return bool(needs.among({kind: given}, words - _probing))
 
 
 def draining() -> bool:
@@ -92,55 +108,49 @@ def draining() -> bool:
 
 def nothing_to_probe() -> None:
     """Let another worker be the probe: this one found no card."""
-    Host.objects.filter(name=here(), rests_until__isnull=False, draining=False).update(
-        rests_until=timezone.now()
-    )
+    breakers.give_back({here(), *map(place().row, _probing)})
+    _probing.clear()
 
 
-def worked() -> None:
-    """Note that a card was worked on here: whatever was wrong with the host is over."""
-    troubled = Host.objects.filter(name=here()).exclude(failed_cards=[], rests_until=None, rests=0)
-    if troubled.update(failed_cards=[], rests_until=None, rests=0, why=""):
-        log.info("this host works again")
+def probe_only(words: Collection[str]) -> None:
+    """Let another worker be the probe of all steps but those of the words."""
+    if others := _probing - set(words):
+        breakers.give_back({*map(place().row, others)})
+        _probing.intersection_update(words)
 
 
-def failed(attempt: Attempt, error: str) -> None:
-    """Note that the host kept the card from being worked on; after TRIP of them it rests."""
-    with transition():
-        insert_or_skip(Host(name=here()))
-        host = Host.objects.select_for_update(no_key=True).get(name=here())
-        cards = [c for c in host.failed_cards if c != str(attempt.card_id)]
-        host.failed_cards = [*cards, str(attempt.card_id)][-TRIP:]
-        probing = host.rests_until is not None
-        if probing or len(host.failed_cards) >= TRIP:
-            rest = min(FIRST_REST * 2 ** min(host.rests, 10), LONGEST_REST)
-            host.rests += 1
-            host.rests_until = timezone.now() + rest
-            host.why = error[:500]
-            log.error("this host rests for %s: %d cards failed here: %s", rest, TRIP, error)
-            events.record(
-                "host.rested",
-                board_id=attempt.board_id,
-                subject_id=attempt.card_id,
-                actor="system:breaker",
-                host=host.name,
-                seconds=int(rest.total_seconds()),
-                error=error[:300],
-            )
-        host.save(update_fields=["failed_cards", "rests", "rests_until", "why"])
+def probing() -> frozenset[str]:
+    """Return the words for steps that this process is the probe of."""
+    return frozenset(_probing)
+
+
+def learn(attempt_id: UUID) -> None:
+    """Take note of what the end of an attempt here says of this host."""
+    _probing.difference_update(breakers.learn(place(), attempt_id))
+    probe_only(())
 
 
 def drain(name: str, wanted: bool) -> Host:
     """Have the host's workers hand over what they hold and begin nothing, or let them again.
 
-    Ends a rest as well. Raises NotFound.
+    The latter ends its rests as well, those of kinds of steps there, too. Of a worker on another
+    host any of its breakers will do. Raises NotFound.
     """
-    changes: dict[str, Any] = {"draining": wanted}
-    if not wanted:
-        changes |= {"rests_until": None, "failed_cards": [], "rests": 0, "why": ""}
-    if not Host.objects.filter(name=name).update(**changes):
+    host = Host.objects.filter(name=name).select_related("worker").first()
+    if host is None:
         raise NotFound(f"No built-in worker has run on a host called {name}.")
+    if host.worker is not None:
+        Worker.objects.filter(pk=host.worker.pk).update(draining=wanted)
+    else:
+        Host.objects.filter(name=name).update(draining=wanted)
+    if not wanted:
+        let_work(Place.of(host.worker) if host.worker else Place(name))
     return Host.objects.get(name=name)
+
+
+def let_work(place: Place) -> None:
+    """End all rests there."""
+    breakers.recover([host.name for host in place.rows()])
 
 
 def quietly_open() -> bool:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from boards.models import Board, Card
 from checkpoints import retention, salvaging, workspaces
 from checkpoints.git import GitFailed
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 
 log = logging.getLogger(__name__)
 

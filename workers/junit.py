@@ -22,6 +22,7 @@ from workers.inside import NotInside, open_inside
 MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_DEPTH: Final = 100
 MAX_FAILING: Final = 200
+MAX_PASSING: Final = 2000
 MAX_NAME_CHARS: Final = 300
 
 
@@ -30,11 +31,13 @@ class Report:
     """What a report says, or why it says nothing: exactly one of the two is set.
 
     ``tests`` is ``{passed, failed, skipped, failing}``; an error counts as failed, and
-    ``failing`` names the first MAX_FAILING of them.
+    ``failing`` names the first MAX_FAILING of them. ``passing`` are the names of tests that
+    passed, the first MAX_PASSING.
     """
 
     tests: dict[str, Any] | None
     reason: str | None
+    passing: tuple[str, ...] = ()
 
 
 def read(workspace: Path, relative: str) -> Report:
@@ -77,11 +80,14 @@ def _of_lines(file: _Capped, relative: str) -> Report:
         )
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     failing: list[str] = []
+    passing: list[str] = []
     for name, how in results:
         counts[how] += 1
         if how == "failed" and len(failing) < MAX_FAILING:
-            failing.append(name.replace("\x00", "")[:MAX_NAME_CHARS])
-    return Report(tests={**counts, "failing": failing}, reason=None)
+            failing.append(_cleaned(name))
+        elif how == "passed" and len(passing) < MAX_PASSING:
+            passing.append(_cleaned(name))
+    return Report({**counts, "failing": failing}, None, tuple(passing))
 
 
 def _lines(file: _Capped) -> Iterator[str]:
@@ -122,6 +128,7 @@ class _Capped:
 def _parse(file: _Capped, relative: str) -> Report:
     passed = failed = skipped = 0
     failing: list[str] = []
+    passing: list[str] = []
     open_elements: list[Element] = []
     root_seen = False
     for event, element in iterparse(file, events=("start", "end"), forbid_dtd=True):
@@ -145,13 +152,15 @@ def _parse(file: _Capped, relative: str) -> Report:
                 skipped += 1
             else:
                 passed += 1
+                if len(passing) < MAX_PASSING:
+                    passing.append(_name_of(element))
         if open_elements and name not in ("failure", "error", "skipped"):
             # A report of a million cases must not be held in memory whole.
             open_elements[-1].remove(element)
         elif open_elements:
             element.clear()
     tests = {"passed": passed, "failed": failed, "skipped": skipped, "failing": failing}
-    return Report(tests=tests, reason=None)
+    return Report(tests, None, tuple(passing))
 
 
 def _local(tag: object) -> str:
@@ -161,4 +170,8 @@ def _local(tag: object) -> str:
 def _name_of(case: Element) -> str:
     parts = [case.get("classname") or "", case.get("name") or ""]
     name = "::".join(part for part in parts if part) or "(unnamed)"
+    return _cleaned(name)
+
+
+def _cleaned(name: str) -> str:
     return name.replace("\x00", "")[:MAX_NAME_CHARS]

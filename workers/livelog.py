@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, connection
-
-from checkpoints import logs
 from workers.executors.shell.output import NOTE
-from workers.patience import patiently
+from workers.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +20,8 @@ class LiveLog:
     While the store is away the output waits in memory, which the executor's cap bounds.
     """
 
-    def __init__(self, attempt_id: UUID) -> None:
-        self._attempt_id = attempt_id
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._waiting: list[tuple[str, str, str]] = []
         self.step_key = ""
 
@@ -34,9 +30,9 @@ class LiveLog:
         self._waiting += [(self.step_key, stream, text) for stream, text in batch]
         try:
             self._append()
-        except (DatabaseError, InterfaceError) as error:
+        except self._ledger.away as error:
             log.warning("live output waits: %s", str(error).partition("\n")[0])
-            connection.close()
+            self._ledger.rest()
 
     def note(self, sentence: str) -> None:
         """Append a line of our own, between the output."""
@@ -46,12 +42,12 @@ class LiveLog:
         """Append what still waits. Output that the store won't take is lost, not the step."""
         if self._waiting:
             try:
-                patiently(self._append, FINISH_SECONDS)
-            except (DatabaseError, InterfaceError):
+                self._ledger.patiently(self._append, FINISH_SECONDS)
+            except self._ledger.away:
                 log.warning("%d pieces of live output were lost", len(self._waiting))
                 self._waiting.clear()
 
     def _append(self) -> None:
         if self._waiting:
-            logs.append(self._attempt_id, self._waiting)
+            self._ledger.log(self._waiting)
             self._waiting = []

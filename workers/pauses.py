@@ -6,24 +6,30 @@ a wait began is the store's word, so no restart makes it longer.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
-
-from boards.models import Attempt
+from boards import asking
 from boards.workflows import Step, storable
-from checkpoints.models import Step as StepRow
-from workers import questions
+from kernel.errors import Invalid
 from workers.executors.contract import Ending, HandOver
+from workers.ledger import Ledger
 
 MAX_WAIT_SECONDS = 31 * 86_400
 MAX_QUESTION_CHARS = 10_000
 MAX_OPTIONS = 20
 MAX_OPTION_CHARS = 200
+#: The terms that are texts, and how long they may be.
+_TEXTS = {
+    "kind": 20,
+    "detail": asking.MAX_DETAIL_CHARS,
+    "default": asking.MAX_DEFAULT_CHARS,
+    "on_timeout": 20,
+}
+ASKED = ("question", "options", *_TEXTS, "timeout_seconds")
 
 Refuse = Callable[[str, str], None]
 
@@ -65,7 +71,7 @@ def _until(value: Any, refuse: Refuse) -> dict[str, Any] | None:
     moment = value if isinstance(value, datetime) else None
     if isinstance(value, str):
         try:
-            moment = parse_datetime(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
             moment = None
     if moment is None:
@@ -83,8 +89,8 @@ def read_ask(value: Any, refuse: Refuse) -> dict[str, Any] | None:
         refuse("", "must be the question, or {'question': …, 'options': […]}.")
         return None
     for name in given:
-        if name not in ("question", "options"):
-            refuse(str(name)[:80], "is no field of an ask; use question and options.")
+        if name not in ASKED:
+            refuse(str(name)[:80], f"is no field of an ask; use {', '.join(ASKED)}.")
             return None
     question, options = given.get("question"), given.get("options") or []
     if not isinstance(question, str) or not question.strip():
@@ -95,8 +101,11 @@ def read_ask(value: Any, refuse: Refuse) -> dict[str, Any] | None:
         return None
     if not storable(question, refuse):
         return None
+    terms = _read_terms(given, refuse)
+    if terms is None:
+        return None
     if isinstance(options, str) and "${{" in options:
-        return {"question": question, "options": options}
+        return {"question": question, "options": options, **terms}
     if not isinstance(options, list) or len(options) > MAX_OPTIONS:
         refuse("options", f"must be a list of up to {MAX_OPTIONS} answers to choose from.")
         return None
@@ -104,34 +113,78 @@ def read_ask(value: Any, refuse: Refuse) -> dict[str, Any] | None:
         if not isinstance(option, str) or not option.strip() or len(option) > MAX_OPTION_CHARS:
             refuse(f"options[{n}]", f"must be text of up to {MAX_OPTION_CHARS} characters.")
             return None
-    return {"question": question, "options": list(options)}
+    if "${{" not in json.dumps([options, terms]):
+        try:
+            asking.checked(question, options, **_terms(options, terms))
+        except Invalid as refusal:
+            ((field, (sentence, *_)),) = refusal.errors.items()
+            refuse("kind" if field == "question_kind" else field, sentence)
+            return None
+    return {"question": question, "options": list(options), **terms}
+
+
+def _read_terms(given: Mapping[str, Any], refuse: Refuse) -> dict[str, Any] | None:
+    """Return what answers are taken and what follows silence, as far as it is said."""
+    terms: dict[str, Any] = {}
+    for name, most in _TEXTS.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        if isinstance(value, int | float | date) and not isinstance(value, bool):
+            value = str(value)  # YAML has read a number or a date
+        if value is False and given.get("kind") == asking.APPROVE:
+            value = asking.NO  # YAML takes a bare no for false
+        if not isinstance(value, str) or len(value) > most:
+            refuse(name, f"must be text of up to {most} characters.")
+            return None
+        if not storable(value, refuse):
+            return None
+        terms[name] = value
+    for name, known in (("kind", asking.KINDS), ("on_timeout", asking.ON_TIMEOUT)):
+        if terms.get(name) and terms[name] not in known:
+            refuse(name, f"must be one of {', '.join(known)}.")
+            return None
+    seconds = given.get("timeout_seconds")
+    if seconds is not None:
+        if isinstance(seconds, bool) or not isinstance(seconds, int):
+            refuse("timeout_seconds", "must be a whole number of seconds.")
+            return None
+        terms["timeout_seconds"] = seconds
+    return terms
+
+
+def _terms(options: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the terms as ``boards.questions`` has them: options of a step are all there are."""
+    terms = {name: given[name] for name in (*_TEXTS, "timeout_seconds") if name in given}
+    kind = terms.pop("kind", "") or (asking.CHOICE if options else "")
+    return {**terms, **({"question_kind": kind} if kind else {})}
 
 
 KINDS: Mapping[str, Callable[[Any, Refuse], Any]] = {"wait": read_wait, "ask": read_ask}
 
 
-def carry_out(attempt: Attempt, step: Step) -> Ending:
+def carry_out(ledger: Ledger, step: Step, redacted: Callable[[Any], Any]) -> Ending:
     """Return how the pause ended. Raises HandOver while it lasts, Ask while nobody answered."""
-    return _wait(attempt, step) if step.kind == "wait" else _ask(attempt, step)
+    return _wait(ledger, step) if step.kind == "wait" else _ask(ledger, step, redacted)
 
 
-def _wait(attempt: Attempt, step: Step) -> Ending:
-    tries = StepRow.objects.filter(card_id=attempt.card_id, line=attempt.line, key=step.key)
-    began = tries.order_by("number").values_list("started_at", flat=True)[0]
+def _wait(ledger: Ledger, step: Step) -> Ending:
+    began = ledger.began_at(step.key)
     if "until" in step.given:
         over = datetime.fromisoformat(step.given["until"])
     else:
         over = began + timedelta(seconds=step.given["seconds"])
-    left = (over - timezone.now()).total_seconds()
+    left = (over - datetime.now(UTC)).total_seconds()
     shown = over.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if left > 0:
         raise HandOver("wait", f"It waits until {shown}.", math.ceil(left))
     return Ending(True, f"waited until {shown}", detail={"until": over.isoformat()})
 
 
-def _ask(attempt: Attempt, step: Step) -> Ending:
-    given = step.given
-    answer = questions.answer(attempt, step.key, given["question"], given["options"])
-    return Ending(
-        True, f"was answered: {answer[:200]}", detail={"answer": answer}, outputs={"answer": answer}
-    )
+def _ask(ledger: Ledger, step: Step, redacted: Callable[[Any], Any]) -> Ending:
+    given = redacted(step.given)
+    options = given["options"]
+    terms = _terms(options, given)
+    said = ledger.answer(step.key, given["question"], options, same_words=False, **terms)
+    told = {"answer": said.text, **({"reason": said.reason} if said.reason else {})}
+    return Ending(True, f"was answered: {said.text[:200]}", detail=told, outputs=told)

@@ -19,7 +19,7 @@ from django.conf import settings
 
 from boards import leases
 from boards.models import Attempt
-from workers import hosts
+from workers import hosts, registry
 
 _mine: tuple[int, str, int] | None = None  # process id, name, descriptor of the lock
 
@@ -28,11 +28,16 @@ def enter() -> str:
     """Return this process's worker name, from now on marked as alive."""
     global _mine
     if _mine is None or _mine[0] != os.getpid():
-        name = f"builtin-{hosts.here()}-{os.getpid()}-{secrets.token_hex(2)}"
+        name = f"{named(os.getpid())}{secrets.token_hex(2)}"
         descriptor = os.open(_folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _mine = (os.getpid(), name, descriptor)
     return _mine[1]
+
+
+def named(pid: int) -> str:
+    """Return how the name of a worker that is this process of this host begins."""
+    return f"builtin-{hosts.here()}-{pid}-"
 
 
 def expire_attempts_of_the_dead() -> int:
@@ -45,6 +50,7 @@ def expire_attempts_of_the_dead() -> int:
         attempts = Attempt.objects.live().filter(worker=path.name, token=None)
         for attempt_id in attempts.values_list("pk", flat=True):
             expired += leases.expire(attempt_id, actor="system:sweep")
+        registry.forget_idle(path.name)
         # Last: should this process be killed before, the next pass does it again.
         path.unlink(missing_ok=True)
     return expired

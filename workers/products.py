@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any
 
-from django.conf import settings
-
-from checkpoints import artifacts
-from kernel.access import SYSTEM
 from workers import junit
 from workers.inside import NotInside, find_inside, open_inside
 
 MAX_FILES = 200
 MAX_NAME_CHARS = 500
+CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +25,18 @@ class Kept:
     problems: list[str]
 
 
-def keep(tree: Path, patterns: Sequence[str]) -> Kept:
-    """Store the files in the workspace that the patterns name; links are never followed."""
+def keep(
+    tree: Path,
+    patterns: Sequence[str],
+    store: Callable[[IO[bytes], str], tuple[str, int]],
+    max_bytes: int,
+    secrets: Mapping[str, str] | None = None,
+) -> Kept:
+    """Store the files in the workspace that the patterns name; links are never followed.
+
+    ``store`` gets each open file and its type, and returns its SHA-256 and length. A file in
+    which one of the ``secrets`` stands as it is stays where it is.
+    """
     kept: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     for pattern in patterns:
@@ -45,20 +52,34 @@ def keep(tree: Path, patterns: Sequence[str]) -> Kept:
             try:
                 with open_inside(tree, path) as file:
                     size = os.fstat(file.fileno()).st_size
-                    if size > settings.MAX_ARTIFACT_BYTES:
+                    if size > max_bytes:
                         problems.append(f"{name} is too large to keep ({size} bytes).")
                         continue
+                    if secret := _holds(file, secrets or {}):
+                        problems.append(f"{name} was not kept: the secret {secret} stands in it.")
+                        continue
                     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-                    stored = artifacts.store_file(
-                        cast(BinaryIO, file), content_type=kind, principal=SYSTEM.key
-                    )
+                    sha256, length = store(file, kind)
             except (OSError, NotInside) as error:
                 problems.append(f"{name} could not be kept: {error}.")
                 continue
-            kept[name] = {"name": name, "sha256": stored.sha256, "size_bytes": stored.size_bytes}
+            kept[name] = {"name": name, "sha256": sha256, "size_bytes": length}
         if not found:
             problems.append(f"No file matches {pattern}.")
     return Kept(list(kept.values()), problems)
+
+
+def _holds(file: IO[bytes], secrets: Mapping[str, str]) -> str:
+    """Return the name of a secret that stands in the file, none if none does; rewind it."""
+    wanted = {name: value.strip().encode() for name, value in secrets.items()}
+    overlap = max(map(len, wanted.values()), default=1) - 1
+    before, found = b"", ""
+    while wanted and not found and (more := file.read(CHUNK_BYTES)):
+        text = before + more
+        found = next((name for name, value in wanted.items() if value in text), "")
+        before = text[max(0, len(text) - overlap) :]
+    file.seek(0)
+    return found
 
 
 def storable_name(path: str) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from boards.insights import fold, tables
+from boards.insights import fold
 from boards.insights.fold import Ledger, Try
 from boards.models import Attempt, Board, Membership
 from checkpoints import selectors
@@ -76,7 +76,14 @@ class Entry:
     tokens: int = 0
     firsts: int = 0
     firsts_done: int = 0
+    workers: list[Worker] = field(default_factory=list)
+    steered: bool = False  # the reader may drain it
     signs: list[int] = field(default_factory=lambda: [0] * MINUTES)
+
+    @property
+    def draining(self) -> bool:
+        """True if it begins nothing until it is let again."""
+        return any(worker.draining for worker in self.workers)
 
     @property
     def last(self) -> list[Past]:
@@ -87,11 +94,6 @@ class Entry:
     def first_rate(self) -> int | None:
         """How many in a hundred of the first attempts that it made at a card succeeded."""
         return round(100 * self.firsts_done / self.firsts) if self.firsts else None
-
-    @property
-    def tokens_told(self) -> str:
-        """The tokens that it used, as people say it."""
-        return tables.tokens(self.tokens)
 
     @property
     def heights(self) -> list[tuple[int, int, int]]:
@@ -110,6 +112,7 @@ def roster(board: Board, name: str | None = None) -> tuple[list[Entry], int]:
     entries: dict[str, Entry] = {}
     for worker in _known(board, name):
         entry = entries.setdefault(worker.name, Entry(worker.name))
+        entry.workers.append(worker)
         entry.kinds = sorted({*entry.kinds, worker.kind})
         entry.capabilities = sorted({*entry.capabilities, *worker.capabilities})
         entry.first_seen_at = min(entry.first_seen_at or worker.first_seen_at, worker.first_seen_at)

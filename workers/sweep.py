@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from boards import bounds, choice, dispatch, leases
+from boards import bounds, choice, dispatch, leases, races, timeouts
 from boards.models import Board, Card
 from boards.notices import delivering, raising
-from checkpoints import artifacts
+from boards.secrets import keeping as secrets_keeping
+from checkpoints import artifacts, joining
 from events import receipts
-from workers import executors, hygiene, presence, pulses, registry
+from goals import criteria
+from goals.search import keeping
+from workers import breakers, checking, executors, hygiene, presence, pulses, registry
 
 logger = logging.getLogger(__name__)
 
@@ -43,21 +47,53 @@ class Sweep:
     deliverer: delivering.Deliverer = field(default_factory=delivering.Deliverer)
 
     def tick(self) -> None:
-        """Expire lapsed leases, nudge what waits unnoticed, tell people; clean up now and then."""
+        """Expire lapsed leases, settle questions whose time is up, nudge what waits unnoticed,
+        tell people, have what was written found; clean up now and then."""
+        failed: Exception | None = None
+        for part in (
+            timeouts.tick,
+            self._expire,
+            races.tick,
+            joining.tick,
+            nudge_waiting,
+            checking.tick,
+            self._clean_now_and_then,
+            self._tell,
+            keeping.tick,
+        ):
+            # What one part can't do keeps none of the others waiting.
+            try:
+                part()
+            except (OperationalError, InterfaceError):
+                raise  # the store does not answer: neither would the others
+            except Exception as error:
+                logger.exception("a part of the sweep failed")
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def _expire(self) -> None:
         ended = presence.expire_attempts_of_the_dead() + leases.expire_lapsed()
         if ended:
             logger.info("%d attempt(s) lost their worker; their cards can go on", ended)
-        nudge_waiting()
+
+    def _clean_now_and_then(self) -> None:
         if time.monotonic() - self.cleaned_at > CLEAN_EVERY_SECONDS:
             self.cleaned_at = time.monotonic()
             receipts.prune()
             artifacts.sweep_incoming(UPLOAD_LEFT_SECONDS)
             hygiene.tidy_beside()
             registry.forget_built_in(FORGET_WORKERS_AFTER)
+            breakers.forget_gone()
+            if resealed := secrets_keeping.reseal():
+                logger.info("%d secret(s) were sealed anew under SECRET_KEY", resealed)
         if time.monotonic() - self.beaten_at > BEAT_EVERY_SECONDS:
             pulses.beat("sweep")
             bounds.tick()
+            criteria.tick()
             self.beaten_at = time.monotonic()
+
+    def _tell(self) -> None:
         settling = time.monotonic() - self.settled_at > SETTLE_EVERY_SECONDS
         raising.tick(settling=settling)
         if settling:

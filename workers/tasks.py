@@ -10,12 +10,12 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
-from boards import choice, dispatch, leases
+from boards import choice, dispatch, leases, needs
 from boards.faults import Fault
 from boards.models import Attempt, Board, Card
 from kernel.errors import LeaseLost, NotClaimable, NotFound
 from kernel.tx import transition
-from workers import executors, hosts, presence, registry, runner, stopping
+from workers import checking, executors, hosts, presence, registry, runner, stopping
 from workers.models import Worker
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,7 @@ def work(card_id: str) -> str:
         return "no such work"
     if not hosts.may_begin():
         return "at rest"
-    name = presence.enter()
-    registry.seen(
-        name, token_id=None, capabilities=executors.capabilities(), kind=Worker.Kind.BUILT_IN
-    )
+    name = show_up()
     try:
         attempt = leases.claim(
             name,
@@ -47,6 +44,7 @@ def work(card_id: str) -> str:
             card_id=None if card.board.allow_commands else card.pk,
             ours=True,
             capabilities=executors.capabilities(),
+            lacks=[*_lacks(), choice.Lack(hosts.kinds_to_leave())],
             lease_seconds=settings.LEASE_SECONDS,
         )
     except (NotClaimable, NotFound):
@@ -56,11 +54,26 @@ def work(card_id: str) -> str:
         hosts.nothing_to_probe()
         return "not claimable"
     card = attempt.card
+    hosts.probe_only(needs.among(card.workflow, hosts.probing()))
     log.info("%s: attempt %d begins", card.key, attempt.number)
     try:
         return _carry_out(attempt)
     finally:
         _call_the_next(attempt.board_id)
+
+
+def show_up() -> str:
+    """Register this process as a built-in worker that is here now; return its name."""
+    name = presence.enter()
+    registry.seen(
+        name, token_id=None, capabilities=executors.capabilities(), kind=Worker.Kind.BUILT_IN
+    )
+    return name
+
+
+def check_goal(run_id: str) -> str:
+    """Carry out a run of a goal's checks if it is to be had; a nudge is a hint here, too."""
+    return checking.check(UUID(run_id))
 
 
 def _carry_out(attempt: Attempt) -> str:
@@ -74,21 +87,32 @@ def _carry_out(attempt: Attempt) -> str:
     except Exception as error:
         log.exception("%s: attempt %d met a fault of the worker", card.key, attempt.number)
         _give_up(attempt, error)
-        _tell_of_the_host(attempt)
+        _learn(attempt)
         return "fault"
     log.info("%s: attempt %d %s", card.key, attempt.number, outcome)
-    _tell_of_the_host(attempt)
+    _learn(attempt)
     return outcome
 
 
-def _tell_of_the_host(attempt: Attempt) -> None:
-    """Say whether it was the host that kept the card from being worked on."""
+def _lacks() -> list[choice.Lack]:
+    """Return what this host leaves to others: what it can't carry out and they can.
+
+    What nobody can, it takes all the same, to say so.
+    """
+    lacking = executors.lacking()
+    others = registry.offered(frozenset[str]().union(*lacking.values()))
+    return [
+        choice.Lack(frozenset([word]), others[capability])
+        for word, capabilities in lacking.items()
+        for capability in capabilities & others.keys()
+    ]
+
+
+def _learn(attempt: Attempt) -> None:
+    """Say whether it was the host, or what carries out some steps there, that kept the card from
+    being worked on."""
     with contextlib.suppress(DatabaseError, InterfaceError):
-        ended = Attempt.objects.get(pk=attempt.pk)
-        if ended.status == Attempt.Status.FAILED and ended.fault == Fault.INFRASTRUCTURE:
-            hosts.failed(ended, ended.error)
-        elif ended.status != Attempt.Status.CANCELLED:
-            hosts.worked()
+        hosts.learn(attempt.pk)
 
 
 def _call_the_next(board_id: UUID) -> None:

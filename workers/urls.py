@@ -11,6 +11,7 @@ urlpatterns = [
     path("mcp", mcp, name="mcp"),
     path("boards/<str:key>/workers", pages.workers, name="workers"),
     path("boards/<str:key>/workers/<path:name>", pages.worker, name="worker"),
+    path("boards/<str:key>/drain", pages.drain, name="drain"),
     path("boards/<str:key>/sandbox", pages.sandbox, name="sandbox"),
     path("boards/<str:key>/connect", views.connect, name="connect"),
     path("boards/<str:key>/connect/calls", views.connect_calls, name="connect_calls"),

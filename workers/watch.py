@@ -1,6 +1,6 @@
 """Keeps the lease of an attempt while its command runs, and hears what people decided.
 
-A thread with a database connection of its own: it depends neither on the step nor on its
+A thread with a connection of its own to the store: it depends neither on the step nor on its
 output. What it hears, it says by flags, and by ending the command where that can't wait.
 """
 
@@ -12,13 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import DatabaseError, InterfaceError, connection
-
-from boards import leases
-from boards.models import Attempt
 from kernel.errors import LeaseLost
-from workers import stopping
 from workers.executors.contract import Cancellable
+from workers.ledger import Ledger, Shift
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +29,9 @@ class Watch:
     is to end, whatever runs was asked to end. ``paused``: hand over after the current step.
     """
 
-    def __init__(self, attempt: Attempt) -> None:
-        self.attempt = attempt
+    def __init__(self, ledger: Ledger, shift: Shift) -> None:
+        self.ledger, self.shift = ledger, shift
+        self.mandate = ledger.mandate
         self.lost = self.stopping = self.paused = False
         self.note = ""
         self.percent: int | None = None
@@ -69,10 +66,10 @@ class Watch:
     def check(self) -> None:
         """Raise LeaseLost if the attempt is known to be over."""
         if self.lost:
-            raise LeaseLost(f"Attempt {self.attempt.pk} is over or was replaced.")
+            raise LeaseLost(f"Attempt {self.mandate.attempt} is over or was replaced.")
 
     def _interval(self) -> float:
-        return self.attempt.lease_seconds / 3
+        return min(self.mandate.lease_seconds / 3, self.ledger.beat_seconds)
 
     def _run(self) -> None:
         try:
@@ -81,38 +78,29 @@ class Watch:
                     self._look(time.monotonic())
                 except Exception:
                     # Whatever it is, the lease must go on being renewed.
-                    log.exception("the watch over attempt %s stumbled", self.attempt.pk)
+                    log.exception("the watch over attempt %s stumbled", self.mandate.attempt)
         finally:
-            connection.close()
+            self.ledger.rest()
 
     def _look(self, now: float) -> None:
-        if not self.stopping and stopping.asked():
+        if not self.stopping and self.shift.stopping():
             self.stopping = True
             self._end_what_must_end()
         try:
             if now >= self._beat_at:
-                beat = leases.heartbeat(
-                    self.attempt.pk, note=self.note or None, percent=self.percent
-                )
+                self.paused = self.ledger.renew(self.note or None, self.percent)
                 self._beat_at = now + self._interval()
-                self.paused = beat.directive in ("pause", "stop")
             elif now >= self._look_at:
                 self._look_at = now + LOOK_SECONDS
-                row = Attempt.objects.filter(pk=self.attempt.pk).values_list(
-                    "status", "card__paused"
-                )
-                status, paused = row.first() or (None, False)
-                self.paused = bool(paused)
-                if status != Attempt.Status.RUNNING:
-                    raise LeaseLost("the attempt is over")
+                self.paused = self.ledger.look()
         except LeaseLost:
             self.lost = True
             self._end_what_must_end()
             self._done.set()
-        except (DatabaseError, InterfaceError) as error:
+        except self.ledger.away as error:
             # The store is away. Nobody is replaced while nobody can claim; ask again soon.
             log.warning("a heartbeat failed, trying again: %s", str(error).partition("\n")[0])
-            connection.close()
+            self.ledger.rest()
             self._beat_at = min(self._beat_at, now + LOOK_SECONDS)
             self._look_at = now + LOOK_SECONDS
 

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from boards import cards, lookup
 from boards.models import Card, Column
 from events import receipts
-from events.endpoint import Body, Endpoint, Line, Words
+from events.endpoint import Body, Choice, Endpoint, Line, Words
 from events.receipts import Answer
 from goals.models import Goal
 from kernel.access import Role
@@ -42,7 +42,7 @@ class ChangesIn(Body):
 
 class BulkIn(Body):
     cards = Words(max_items=MAX_CARDS, required=True, allow_empty=False)
-    action = serializers.ChoiceField(choices=ACTIONS)
+    action = Choice(choices=ACTIONS)
     column = Line(64, help_text="For move: the id, name or kind of a column.")
     changes = ChangesIn(required=False, allow_null=True)
 

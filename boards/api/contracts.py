@@ -8,8 +8,11 @@ from rest_framework import serializers
 
 from boards import cards, setup
 from boards.models import Attempt, Board, Card, Column, Message
-from events.endpoint import Body, JSONObject, JSONValue, Line, Shaped, Text, Words
+from events.endpoint import Body, Choice, JSONObject, JSONValue, Line, Shaped, Text, Words
 from goals.api.contracts import AtOnce, Share
+from kernel import globs
+from kernel.access import Principal, Role
+from kernel.addresses import shown_to_all
 
 MAX_TEXT = 200_000
 
@@ -19,7 +22,7 @@ MAX_TEXT = 200_000
 
 class NewColumnIn(Body):
     name = Line(60)
-    kind = serializers.ChoiceField(Column.Kind.choices, required=False)
+    kind = Choice(Column.Kind.choices, required=False)
     wip_limit = serializers.IntegerField(
         min_value=1, max_value=10_000, required=False, allow_null=True
     )
@@ -27,6 +30,20 @@ class NewColumnIn(Body):
 
 class ColumnIn(NewColumnIn):
     id = serializers.UUIDField(required=False)
+
+
+class KeptPaths(Words):
+    """Paths within a workspace, by name or by pattern, see ``kernel.globs``."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_items=20, max_chars=200, **kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        found = [path.strip().rstrip("/") for path in super().to_internal_value(data)]
+        wrong = [f"{path or '/'} {why}." for path in found if (why := globs.problem(path))]
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return found
 
 
 class DefaultsIn(Body):
@@ -37,10 +54,27 @@ class DefaultsIn(Body):
     start_from_parents = serializers.BooleanField(
         required=False, help_text="A card starts from what the cards it depends on ended with."
     )
+    test_command = Line(
+        1000, help_text="What criteria that name tests are checked with: `python -m pytest -q`."
+    )
+    same_failures = serializers.IntegerField(
+        min_value=1,
+        max_value=100,
+        required=False,
+        help_text="So many failures of one kind in a row ask for another approach; 3 unless told.",
+    )
+    enforce_decisions = serializers.BooleanField(
+        required=False, help_text="Refuse a decision that resembles one in force and says nothing."
+    )
     memory_mb = serializers.IntegerField(
         min_value=16, max_value=2**24, required=False, help_text="For all processes of a command."
     )
     processes = serializers.IntegerField(min_value=1, max_value=2**22, required=False)
+    keep_ignored = KeptPaths(
+        help_text="Files and folders that git ignores and snapshots hold all the same, up to "
+        "256 MiB: build state worth keeping, such as `node_modules/.cache`, `build/*.cache` or "
+        "`**/node_modules`."
+    )
     output_mb = serializers.IntegerField(
         min_value=1, max_value=1024, required=False, help_text="Of a command's output that is kept."
     )
@@ -73,12 +107,16 @@ class CapsIn(Body):
 class BoardEdit(Body):
     name = Line(100, required=True)
     repository = Line(1000)
-    pull = serializers.ChoiceField(Board.Pull.choices, required=False)
+    pull = Choice(Board.Pull.choices, required=False)
     allow_commands = serializers.BooleanField(required=False)
     allow_network = serializers.BooleanField(
         required=False, help_text="Whether commands reach a network, where they can be kept off it."
     )
     enforce_dead_ends = serializers.BooleanField(required=False)
+    answer_by_link = serializers.BooleanField(
+        required=False,
+        help_text="Whether the link in somebody's own letter answers without signing in.",
+    )
     defaults = DefaultsIn(required=False)
     budgets = JSONObject(4096)
     share = Share()
@@ -98,10 +136,25 @@ class BoardEdit(Body):
 class BoardIn(BoardEdit):
     key = Shaped(r"^[A-Z][A-Z0-9]{1,9}$", "must be 2 to 10 capitals and digits, a letter first.")
     columns = NewColumnIn(many=True, required=False, max_length=50)
-    template = serializers.ChoiceField(
+    template = Choice(
         list(setup.TEMPLATES), required=False, help_text="What the board has in it at first."
     )
     archived = None
+
+
+class Estimate(serializers.IntegerField):
+    """How much work a card is thought to be, in the board's own unit."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=0, max_value=1000, required=False, allow_null=True, **kwargs)
+
+
+class Covers(serializers.ListField):
+    """Numbers of the goal's criteria that the card is for."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        number = serializers.IntegerField(min_value=1, max_value=10_000)
+        super().__init__(child=number, max_length=200, required=False, **kwargs)
 
 
 class CardEdit(Body):
@@ -118,6 +171,8 @@ class CardEdit(Body):
     max_attempts = serializers.IntegerField(min_value=1, max_value=1000, required=False)
     review_required = serializers.BooleanField(required=False)
     due_at = serializers.DateTimeField(required=False, allow_null=True)
+    estimate = Estimate()
+    covers = Covers()
     budgets = JSONObject(4096)
 
 
@@ -141,6 +196,7 @@ class MessageIn(Body):
     answers = serializers.IntegerField(
         min_value=1, max_value=2**63 - 1, required=False, allow_null=True
     )
+    reason = Text(20_000, help_text="Why the answer is so; goes with `answers`.")
     pinned = serializers.BooleanField(required=False)
 
 
@@ -155,16 +211,19 @@ class NothingIn(Body):
 class TokenIn(Body):
     name = Line(100, required=True)
     board = Line(64, required=True)
-    role = serializers.ChoiceField(["viewer", "member", "operator"], default="member")
+    role = Choice(["viewer", "member", "operator"], default="member")
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    carries_secrets = serializers.BooleanField(
+        default=False, help_text="Workers on other hosts are told the board's secrets with it."
+    )
 
 
 class CardQuery(serializers.Serializer[Any]):
     board = serializers.CharField(required=False, max_length=64)
     goal = serializers.UUIDField(required=False)
     column = serializers.CharField(required=False, max_length=64)
-    kind = serializers.ChoiceField(Column.Kind.choices, required=False)
-    state = serializers.ChoiceField(Card.State.choices, required=False)
+    kind = Choice(Column.Kind.choices, required=False)
+    state = Choice(Card.State.choices, required=False)
     label = serializers.CharField(required=False, max_length=100)
     q = serializers.CharField(required=False, max_length=200)
 
@@ -183,11 +242,14 @@ class BoardOut(serializers.Serializer[Board]):
     id = serializers.UUIDField()
     key = serializers.CharField()
     name = serializers.CharField()
-    repository = serializers.CharField()
+    repository = serializers.SerializerMethodField(
+        help_text="Its password and user are left out for all but operators of the board."
+    )
     pull = serializers.CharField()
     allow_commands = serializers.BooleanField()
     allow_network = serializers.BooleanField()
     enforce_dead_ends = serializers.BooleanField()
+    answer_by_link = serializers.BooleanField()
     defaults = serializers.JSONField()
     budgets = serializers.JSONField()
     over_budget = serializers.CharField(source="over")
@@ -199,6 +261,12 @@ class BoardOut(serializers.Serializer[Board]):
     columns = serializers.SerializerMethodField()
     version = serializers.IntegerField()
     created_at = serializers.DateTimeField()
+
+    def get_repository(self, board: Board) -> str:
+        principal: Principal = self.context["principal"]
+        if principal.role_on(board.pk) == Role.OPERATOR:
+            return board.repository
+        return shown_to_all(board.repository)
 
     def get_columns(self, board: Board) -> list[dict[str, Any]]:
         columns = sorted(board.columns.all(), key=lambda c: c.position)
@@ -273,11 +341,25 @@ class CardOut(serializers.Serializer[Card]):
     budgets = serializers.JSONField()
     over_budget = serializers.CharField(source="overspent")
     due_at = serializers.DateTimeField(allow_null=True)
+    estimate = serializers.IntegerField(allow_null=True)
+    covers = serializers.ListField(child=serializers.IntegerField())
     not_before_at = serializers.DateTimeField(source="not_before", allow_null=True)
     fence = serializers.IntegerField()
     line = serializers.IntegerField()
     origin_checkpoint = serializers.UUIDField(allow_null=True)
-    race = serializers.UUIDField(allow_null=True)
+    race = serializers.UUIDField(source="race_id", allow_null=True)
+    choose = serializers.CharField(
+        source="race.choose",
+        default=None,
+        allow_null=True,
+        help_text="Who wins its race: `first`, `person` or `score`.",
+    )
+    part_of = serializers.CharField(
+        source="part_of.card.key",
+        default=None,
+        allow_null=True,
+        help_text="The card that it was split from, and that it is joined with.",
+    )
     attempt = serializers.SerializerMethodField()
     counts = serializers.SerializerMethodField()
     version = serializers.IntegerField()
@@ -306,7 +388,7 @@ class CardOut(serializers.Serializer[Card]):
         return {
             "attempts": card.fence,
             "steps": latest.step_number if latest else 0,
-            "checkpoints": latest.checkpoint_number if latest else 0,
+            "checkpoints": card.newest_checkpoint(latest),
             "failures": card.failures,
         }
 
@@ -318,12 +400,28 @@ class MessageOut(serializers.Serializer[Message]):
     actor = serializers.CharField()
     text = serializers.CharField()
     options = serializers.JSONField()
+    question_kind = serializers.CharField(source="asks")
+    detail = serializers.SerializerMethodField(help_text="What a question is about, verbatim.")
+    default = serializers.CharField()
+    on_timeout = serializers.CharField()
+    due_at = serializers.DateTimeField(allow_null=True)
+    lapsed_at = serializers.DateTimeField(allow_null=True)
+    reason = serializers.SerializerMethodField(help_text="Of an answer.")
+    via = serializers.CharField(
+        help_text="How an answer came: `api`, `browser`, `link`, `timeout`."
+    )
     answers = serializers.IntegerField(source="answers_id", allow_null=True)
     attempt = serializers.UUIDField(source="attempt_id", allow_null=True)
     closed_at = serializers.DateTimeField(allow_null=True)
     pinned = serializers.BooleanField()
     place = serializers.JSONField(allow_null=True)
     at = serializers.DateTimeField()
+
+    def get_detail(self, message: Message) -> str:
+        return "" if message.kind == Message.Kind.ANSWER else message.detail
+
+    def get_reason(self, message: Message) -> str:
+        return message.detail if message.kind == Message.Kind.ANSWER else ""
 
 
 def with_latest(found: list[Card]) -> list[Card]:
@@ -354,7 +452,7 @@ def card_out(card: Card) -> dict[str, Any]:
 
 def loaded() -> Any:
     """Return all cards with what ``CardOut`` reads loaded."""
-    above = Card.objects.select_related("column", "goal", "board")
+    above = Card.objects.select_related("column", "goal", "board", "race", "part_of__card")
     return above.defer("goal__intent", "goal__constraints").prefetch_related(
         "dependencies__depends_on"
     )

@@ -20,7 +20,7 @@ from boards.api.views import IF_MATCH, LIST
 from boards.notices import inbox, rules
 from boards.notices.models import Notice, NoticeRules
 from events import outgoing, webhooks
-from events.endpoint import Body, Endpoint, Line, Words, listed, page
+from events.endpoint import Body, Choice, Endpoint, Line, Words, listed, page
 from events.models import Delivery, Webhook
 from events.receipts import Answer
 from kernel.access import Principal, Role, hidden
@@ -31,14 +31,22 @@ from kernel.errors import Forbidden, Invalid, NotFound
 
 class NoticeOut(serializers.Serializer[Notice]):
     id = serializers.UUIDField()
-    kind = serializers.ChoiceField(Notice.Kind.choices)
+    kind = Choice(Notice.Kind.choices)
     board = serializers.CharField(source="board.key")
-    card = serializers.CharField(source="card.key")
-    title = serializers.CharField(source="card.title")
+    card = serializers.CharField(
+        source="card.key", default=None, allow_null=True, help_text="null: about the goal alone."
+    )
+    goal = serializers.UUIDField(source="goal_id", allow_null=True)
+    title = serializers.CharField()
     actor = serializers.CharField()
     text = serializers.CharField()
     message = serializers.IntegerField(source="message_id", allow_null=True)
     options = serializers.SerializerMethodField()
+    question_kind = serializers.CharField(source="message.asks", default="")
+    detail = serializers.SerializerMethodField()
+    default = serializers.CharField(source="message.default", default="")
+    on_timeout = serializers.CharField(source="message.on_timeout", default="")
+    due_at = serializers.DateTimeField(source="message.due_at", default=None, allow_null=True)
     at = serializers.DateTimeField()
     read_at = serializers.DateTimeField(allow_null=True)
     done_at = serializers.DateTimeField(allow_null=True)
@@ -49,9 +57,12 @@ class NoticeOut(serializers.Serializer[Notice]):
         message = notice.message
         return [str(option) for option in message.options] if message is not None else []
 
+    def get_detail(self, notice: Notice) -> str:
+        return notice.message.detail if notice.kind == "question" and notice.message else ""
+
 
 class NoticeQuery(serializers.Serializer[Any]):
-    kind = serializers.ChoiceField(Notice.Kind.choices, required=False)
+    kind = Choice(Notice.Kind.choices, required=False)
     board = serializers.CharField(required=False, max_length=64)
     all = serializers.BooleanField(required=False, help_text="What is settled or done as well.")
 
@@ -69,7 +80,7 @@ class WatchIn(Body):
 class ChannelsField(serializers.ListField):
     """Ways out of the page; null where the kind is not wanted at all."""
 
-    child = serializers.ChoiceField(rules.CHANNELS)
+    child = Choice(rules.CHANNELS)
 
 
 class KindsIn(Body):
@@ -78,14 +89,16 @@ class KindsIn(Body):
     blocked = ChannelsField(required=False, allow_null=True)
     stalled = ChannelsField(required=False, allow_null=True)
     budget = ChannelsField(required=False, allow_null=True)
+    goal = ChannelsField(required=False, allow_null=True)
+    host = ChannelsField(required=False, allow_null=True)
     mention = ChannelsField(required=False, allow_null=True)
 
 
 class RulesEdit(Body):
     kinds = KindsIn(required=False)
-    scope = serializers.ChoiceField(NoticeRules.Scope.choices, required=False)
+    scope = Choice(NoticeRules.Scope.choices, required=False)
     boards = Words(max_items=200, max_chars=64)
-    digest = serializers.ChoiceField(NoticeRules.Digest.choices, required=False)
+    digest = Choice(NoticeRules.Digest.choices, required=False)
     digest_at = serializers.TimeField(required=False)
     quiet_from = serializers.TimeField(required=False, allow_null=True)
     quiet_to = serializers.TimeField(required=False, allow_null=True)
@@ -188,7 +201,7 @@ class InboxView(Endpoint):
             found = found.filter(kind=wanted["kind"])
         if "board" in wanted:
             found = found.filter(board=lookup.board(self.principal, wanted["board"]))
-        found = found.select_related("board", "card", "message")
+        found = found.select_related("board", "card", "goal", "message")
         return self.respond(
             page(request, found, lambda rows: NoticeOut(rows, many=True).data, order="-id")
         )

@@ -12,14 +12,14 @@ from rest_framework.response import Response
 from boards import importing, lookup, members
 from boards.api.views import LIST
 from boards.models import Membership
-from events.endpoint import Body, Endpoint, Line, Text, listed, page
+from events.endpoint import Body, Choice, Endpoint, Line, Text, listed, page
 from events.receipts import Answer
 from kernel.access import Role
 
 
 class MemberIn(Body):
     user = Line(150, required=True, help_text="The name of an account.")
-    role = serializers.ChoiceField(["viewer", "member", "operator"], default="member")
+    role = Choice(["viewer", "member", "operator"], default="member")
 
 
 class MemberOut(serializers.Serializer[Membership]):
@@ -39,6 +39,7 @@ class BoardTokenOut(serializers.Serializer[Membership]):
     created_at = serializers.DateTimeField(source="token.created_at")
     expires_at = serializers.DateTimeField(source="token.expires_at", allow_null=True)
     last_used_at = serializers.DateTimeField(source="token.last_used_at", allow_null=True)
+    carries_secrets = serializers.BooleanField(source="token.carries_secrets")
 
     def get_role(self, member: Membership) -> str:
         return Role(member.role).label
@@ -51,7 +52,7 @@ class FileIn(Body):
 
 class ImportIn(Body):
     files = FileIn(many=True, max_length=500)
-    format = serializers.ChoiceField(importing.FORMATS, required=False, allow_blank=True)
+    format = Choice(importing.FORMATS, required=False, allow_blank=True)
     dry_run = serializers.BooleanField(default=False)
     keep_going = serializers.BooleanField(
         default=False, help_text="Leave out what can't be read or kept."

@@ -11,7 +11,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from boards import cards, lookup, setup, tokens, workflow_templates
+from boards import cards, lookup, questions, setup, tokens, workflow_templates
 from boards.api import contracts as c
 from boards.models import Attempt, Board, Message
 from events.endpoint import Endpoint, etag, listed, page
@@ -28,7 +28,14 @@ LIST = [
 ]
 
 
-class BoardsView(Endpoint):
+class BoardEndpoint(Endpoint):
+    """Base of the calls that show boards as whoever asks may see them."""
+
+    def shown(self, boards: Any, *, many: bool = False) -> Any:
+        return c.BoardOut(boards, many=many, context={"principal": self.principal}).data
+
+
+class BoardsView(BoardEndpoint):
     """The boards that the principal sees, and new ones."""
 
     @extend_schema(operation_id="list_boards", parameters=LIST, responses=listed(c.BoardOut))
@@ -36,7 +43,7 @@ class BoardsView(Endpoint):
         boards = Board.objects.visible_to(self.principal.visible()).prefetch_related("columns")
         boards = boards.filter(archived_at=None)
         return self.respond(
-            page(request, boards, lambda found: c.BoardOut(found, many=True).data, order="key")
+            page(request, boards, lambda found: self.shown(found, many=True), order="key")
         )
 
     @extend_schema(operation_id="create_board", request=c.BoardIn, responses={201: c.BoardOut})
@@ -54,7 +61,7 @@ class BoardsView(Endpoint):
                 made = setup.make_board(self.principal, template, **fields)
             else:
                 made = cards.create_board(self.principal, **fields)
-            return Answer(201, c.BoardOut(made).data)
+            return Answer(201, self.shown(made))
 
         return self.answer(effect)
 
@@ -66,12 +73,12 @@ def _check_operator_only(principal: Principal, fields: dict[str, Any]) -> None:
             raise Forbidden(f"Only an operator of the installation may allow {what} on a board.")
 
 
-class BoardView(Endpoint):
+class BoardView(BoardEndpoint):
     """One board."""
 
     @extend_schema(operation_id="get_board", responses=c.BoardOut)
     def get(self, request: Request, board: str) -> Response:
-        return self.respond(Answer(200, c.BoardOut(lookup.board(self.principal, board)).data))
+        return self.respond(Answer(200, self.shown(lookup.board(self.principal, board))))
 
     @extend_schema(
         operation_id="edit_board", request=c.BoardEdit, responses=c.BoardOut, parameters=[IF_MATCH]
@@ -86,9 +93,9 @@ class BoardView(Endpoint):
             edited = cards.edit_board(
                 found.pk, self.principal.actor, changes, expected_version=version
             )
-            return Answer(200, c.BoardOut(edited).data)
+            return Answer(200, self.shown(edited))
 
-        return self.answer(effect, current=lambda: c.BoardOut(Board.objects.get(pk=found.pk)).data)
+        return self.answer(effect, current=lambda: self.shown(Board.objects.get(pk=found.pk)))
 
 
 class CardsView(Endpoint):
@@ -116,7 +123,8 @@ class CardsView(Endpoint):
             found = found.filter(goal_id=wanted["goal"])
         if "column" in wanted:
             pk = lookup.as_uuid(wanted["column"])
-            by_name = Q(column__name__iexact=wanted["column"])
+            name = wanted["column"]
+            by_name = Q(column__name__iexact=name) | Q(column__kind=name.lower())
             found = found.filter(Q(column_id=pk) if pk else by_name)
         if "kind" in wanted:
             found = found.filter(column__kind=wanted["kind"])
@@ -273,13 +281,21 @@ class MessagesView(Endpoint):
     def post(self, request: Request, card: str) -> Response:
         found = lookup.card(self.principal, card, Role.MEMBER)
         fields = self.fields(c.MessageIn)
+        answers = fields.get("answers")
+        if fields.get("reason") and answers is None:
+            raise Invalid.field("reason", "goes with an answer; name the question in answers.")
+        if answers is not None:
+            asked = found.messages.select_related("attempt", "card").filter(pk=answers).first()
+            questions.check_may_answer(self.principal, asked)
 
         def effect() -> Answer:
             message = cards.say(
                 found.pk,
                 self.principal.actor,
                 fields["text"],
-                answers=fields.get("answers"),
+                answers=answers,
+                reason=fields.get("reason", ""),
+                via="browser" if self.principal.is_person else "api",
                 pinned=fields.get("pinned", False),
             )
             return Answer(201, c.MessageOut(message).data)
@@ -323,12 +339,14 @@ class MeView(Endpoint):
     def get(self, request: Request) -> Response:
         who = self.principal
         boards = Board.objects.visible_to(who.visible()).filter(archived_at=None).order_by("key")
+        may = max([who.everywhere or 0, *who.boards.values()])
         body = {
             "kind": who.kind,
             "id": who.id,
             "name": who.name,
             "version": version(),
-            "scopes": [r.label for r in Role if who.everywhere and r <= who.everywhere],
+            "everywhere": who.everywhere.label if who.everywhere else None,
+            "scopes": [role.label for role in Role if role <= may],
             "boards": [
                 {"id": str(b.pk), "key": b.key, "name": b.name, "role": role.label}
                 for b in boards[:200]
@@ -339,9 +357,13 @@ class MeView(Endpoint):
 
 
 class TokensView(Endpoint):
-    """Tokens of a board: operators make them; the plaintext is in this one answer only."""
+    """Tokens of a board: operators make them; the plaintext is in the first answer only.
 
-    keeps_receipts = False
+    A repeated request makes no second token; it is told the first one without its plaintext.
+    """
+
+    def redact(self, body: Any) -> Any:
+        return {**super().redact(body), "token": None}
 
     @extend_schema(operation_id="create_token", request=c.TokenIn, responses={201: dict})
     def post(self, request: Request) -> Response:
@@ -355,6 +377,7 @@ class TokensView(Endpoint):
                 fields["name"],
                 roles={board.pk: Role[fields["role"].upper()]},
                 expires_at=fields.get("expires_at"),
+                carries_secrets=fields["carries_secrets"],
             )
             body = {
                 "id": str(issued.token.pk),
@@ -362,6 +385,7 @@ class TokensView(Endpoint):
                 "token": issued.plaintext,
                 "board": board.key,
                 "role": fields["role"],
+                "carries_secrets": fields["carries_secrets"],
             }
             return Answer(201, body)
 

@@ -46,6 +46,7 @@ IN_PROGRESS = ("waiting", "running", "blocked", "review")
 KEPT = 8
 _KINDS = [
     *(kind for kind in ENDINGS if not kind.startswith("card.")),
+    "attempt.reinstated",
     "step.succeeded",
     "step.failed",
     "board.created",
@@ -70,9 +71,13 @@ class Try:
     started_at: float
     ended_at: float | None = None
     ending: str = "running"
+    #: From when to when it counted as expired before a late call brought it back.
+    lapses: list[tuple[float, float]] = field(default_factory=list)
 
     def status(self, until: float) -> str:
         """How the attempt stood at an instant."""
+        if any(begin <= until < end for begin, end in self.lapses):
+            return "expired"
         over = self.ended_at is not None and self.ended_at <= until
         return self.ending if over else "running"
 
@@ -298,7 +303,7 @@ class Ledger:
         state, column = data.get("state"), data.get("column", "")
         if state and (not story.stays or (state, column) != story.stays[-1][1:]):
             story.stays.append(Stay(at, state, column))
-        if "goal" in data:
+        if "goal" in data and (not story.goals or data["goal"] != story.goals[-1][1]):
             story.goals.append((at, data["goal"]))
         if "labels" in data:
             story.labels.append((at, tuple(data["labels"])))
@@ -308,6 +313,10 @@ class Ledger:
             attempt = Try(data["attempt"], data.get("worker", ""), at)
             story.tries.append(attempt)
             self._live[story.index] = attempt
+        elif kind == "attempt.reinstated" and story.tries:
+            self._live[story.index] = attempt = story.tries[-1]
+            attempt.lapses.append((attempt.ended_at or at, at))
+            attempt.ended_at, attempt.ending = None, "running"
         ending = ENDINGS.get(kind) or ("cancelled" if data.get("revoked") else None)
         if ending is not None:
             over = self._live.pop(story.index, None)

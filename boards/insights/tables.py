@@ -218,7 +218,7 @@ def span(seconds: float) -> str:
 
 def usd(value: float) -> str:
     """Return an amount of money, small ones to the tenth of a cent."""
-    return f"${value:.2f}" if value >= 0.1 or not value else f"${value:.3f}"
+    return f"${value:,.2f}" if value >= 0.1 or not value else f"${value:.3f}"
 
 
 def tokens(count: int) -> str:

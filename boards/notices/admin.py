@@ -13,19 +13,21 @@ class NoticeAdmin(ViewOnly):
     """Notices, newest first; open while neither settled nor done."""
 
     list_display = ("kind", "about", "user", "board", "at", "read_at", "done_at", "settled_at")
-    list_select_related = ("card", "board", "user")
+    list_select_related = ("card", "goal", "board", "user")
     list_filter = ("kind",)
     search_fields = ("=card__key", "=user__username")
     search_help_text = "A card's key or a person's name."
     ordering = ("-id",)
     fields = (
-        "kind", "user", "board", "card", "actor", "text", "cause", "at",
+        "kind", "user", "board", "card", "goal", "actor", "text", "cause", "at",
         "read_at", "snoozed_until", "done_at", "settled_at",
     )  # fmt: skip
 
-    @admin.display(description="card")
+    @admin.display(description="about")
     def about(self, notice: Notice) -> str:
-        return one("boards_card", notice.card_id, notice.card.key)
+        if notice.card_id is None:
+            return one("goals_goal", notice.goal_id, notice.title)
+        return one("boards_card", notice.card_id, notice.key)
 
 
 @admin.register(Letter)
@@ -33,15 +35,15 @@ class LetterAdmin(ViewOnly):
     """E-mail: what waits, what went, what was given up and why."""
 
     list_display = ("user", "about", "state", "due_at", "tries", "trouble", "sent_at")
-    list_select_related = ("user", "notice__card")
+    list_select_related = ("user", "notice__card", "notice__goal")
     list_filter = ("state",)
     search_fields = ("=user__username", "=notice__card__key")
     ordering = ("-id",)
     fields = ("user", "notice", "batch", "state", "due_at", "tries", "error", "sent_at")
 
-    @admin.display(description="card")
+    @admin.display(description="about")
     def about(self, letter: Letter) -> str:
-        return letter.notice.card.key
+        return letter.notice.key or letter.notice.title
 
     @admin.display(description="error")
     def trouble(self, letter: Letter) -> str:

@@ -28,6 +28,8 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("reviews", (Kind.REVIEW,)),
     ("stalled", (Kind.STALLED,)),
     ("budgets", (Kind.BUDGET,)),
+    ("hosts", (Kind.HOST,)),
+    ("goals", (Kind.GOAL,)),
     ("mentions", (Kind.MENTION,)),
 )
 
@@ -86,7 +88,9 @@ class Group:
 
 def grouped(who: Principal) -> tuple[list[Group], int]:
     """Return the open notices by what to do, newest first, and how many more there are."""
-    rows = current(who).select_related("card", "card__column", "board", "message", "attempt")
+    rows = current(who).select_related(
+        "card", "card__column", "goal", "board", "message", "attempt"
+    )
     rows = rows.defer("card__description", "card__workflow", "card__inputs", "card__budgets")
     found = list(rows.order_by("-id")[: SHOWN + 1])
     entries = [Entry(n, _may_act(who, n)) for n in found[:SHOWN]]
@@ -106,12 +110,12 @@ def _may_act(who: Principal, notice: Notice) -> bool:
 def snoozed(who: Principal) -> list[Notice]:
     """Return what is put off until later, the next first."""
     later = of(who).unsettled().true().filter(snoozed_until__gt=timezone.now())
-    return list(later.select_related("card", "board").order_by("snoozed_until")[:20])
+    return list(later.select_related("card", "goal", "board").order_by("snoozed_until")[:20])
 
 
 def find(who: Principal, pk: UUID) -> Notice:
     """Return the person's own notice. Raises NotFound, and Forbidden for whom it is not."""
-    notice = Notice.objects.filter(pk=pk).select_related("card", "board").first()
+    notice = Notice.objects.filter(pk=pk).select_related("card", "goal", "board").first()
     if notice is None or who.role_on(notice.board_id) is None:
         raise hidden("notice")
     if not who.is_person:

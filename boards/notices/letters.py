@@ -29,7 +29,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from boards.authentication import principal_of_user
-from boards.notices import rules
+from boards.notices import links, rules
 from boards.notices.models import Letter, Notice
 from kernel.tx import transition
 
@@ -106,7 +106,7 @@ def _still_wanted(mine: list[Letter]) -> list[tuple[Letter, Notice]]:
     found = Notice.objects.unsettled().true().filter(letter__in=mine, read_at=None)
     if visible is not None:
         found = found.filter(board_id__in=visible)
-    notices = {n.pk: n for n in found.select_related("card", "board", "message")}
+    notices = {n.pk: n for n in found.select_related("card", "goal", "board", "message")}
     if not rules.address_of(user):
         return []
     return [(letter, notices[letter.notice_id]) for letter in mine if letter.notice_id in notices]
@@ -143,7 +143,8 @@ def message_of(user: AbstractBaseUser, notices: list[Notice]) -> EmailMultiAlter
     with translation.override(settings.LANGUAGE_CODE):
         shown = {
             "notices": [
-                {"notice": n, "words": words(n), "url": f"{base}/cards/{n.card.key}"}
+                {"notice": n, "words": words(n), "url": f"{base}{n.path}"}
+                | {"answer": links.to_answer(n)}
                 for n in notices[:IN_A_DIGEST]
             ],
             "more": max(0, len(notices) - IN_A_DIGEST),
@@ -152,7 +153,7 @@ def message_of(user: AbstractBaseUser, notices: list[Notice]) -> EmailMultiAlter
             "leaving": leaving,
         }
         subject = (
-            f"[{single.board.key}] {single.card.key} {words(single)}: {single.card.title}"
+            f"[{single.board.key}] {single.key} {words(single)}: {single.title}"
             if single
             else ngettext("{n} thing needs you", "{n} things need you", len(notices)).format(
                 n=len(notices)
@@ -169,7 +170,9 @@ def message_of(user: AbstractBaseUser, notices: list[Notice]) -> EmailMultiAlter
         "Auto-Submitted": "auto-generated",
     }
     if single:
-        thread = f"<{single.card_id.hex}.card@{host}>"
+        about = single.card_id or single.goal_id
+        kind = "card" if single.card_id else "goal"
+        thread = f"<{about.hex if about else ''}.{kind}@{host}>"
         headers |= {"References": thread, "In-Reply-To": thread}
     letter = EmailMultiAlternatives(
         " ".join(subject.split())[:200],
@@ -191,6 +194,8 @@ def words(notice: Notice) -> str:
             "blocked": _("is blocked"),
             "stalled": _("has a silent worker"),
             "budget": _("is over budget"),
+            "host": _("was failed by a host that now rests"),
+            "goal": _("has news of its goal") if notice.card_id else _("News of the goal"),
             "mention": _("mentions you"),
         }[notice.kind]
     )

@@ -8,10 +8,16 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
+from boards.planning.models import unplanned
 from kernel.ids import uuid7
+
+#: How the cause of a notice begins that tells of a new requirement; its discovery follows.
+REQUIREMENT = "requirement:"
+#: … and of what a goal lacks: its kind and the goal follow, see ``boards.missing``.
+MISSING = "missing:"
 
 
 class NoticeCursor(models.Model):
@@ -31,18 +37,21 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
     def true(self) -> NoticeQuerySet:
         """Narrow to notices whose cause is still there, whatever is kept about them.
 
-        Budgets are sums; they are settled by ``raising`` alone.
+        Budgets are sums, hosts tell of their end, and what goals lack takes some counting; these
+        are settled by ``raising`` alone.
         """
         stalled = Q(attempt__status="running", attempt__last_seen_at__lte=F("at")) | Q(
             attempt__status="expired", card__state="waiting", attempt__number=F("card__fence")
         )
+        wanting = unplanned().filter(goal=OuterRef("goal"))
         return self.filter(
             Q(kind="mention")
             | Q(kind="question", message__closed_at=None, card__state="blocked")
             | Q(kind="review", card__state="review")
             | Q(kind="blocked", card__state="blocked")
             | Q(kind="stalled") & stalled
-            | Q(kind="budget"),
+            | Q(kind="goal") & (~Q(cause__startswith=REQUIREMENT) | Exists(wanting))
+            | Q(kind__in=["budget", "host"]),
             card__archived_at=None,
         )
 
@@ -50,7 +59,8 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
 class Notice(models.Model):
     """One thing that one person is to know of, open until its cause is gone or they are done.
 
-    ``cause`` names what it is about, an event's number or a row, so that it is made once.
+    It is about a card or, with or without one that came to it, about a goal. ``cause`` names what
+    it is about, an event's number or a row, so that it is made once.
     """
 
     class Kind(models.TextChoices):
@@ -59,15 +69,18 @@ class Notice(models.Model):
         BLOCKED = "blocked"
         STALLED = "stalled"
         BUDGET = "budget"
+        GOAL = "goal"
+        HOST = "host"
         MENTION = "mention"
 
     #: Kinds that may be let through quiet hours: somebody or something waits.
-    URGENT = (Kind.QUESTION, Kind.STALLED, Kind.BUDGET)
+    URGENT = (Kind.QUESTION, Kind.STALLED, Kind.BUDGET, Kind.HOST)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="notices")
     board = models.ForeignKey("boards.Board", models.CASCADE, related_name="+")
-    card = models.ForeignKey("boards.Card", models.CASCADE, related_name="notices")
+    card = models.ForeignKey("boards.Card", models.CASCADE, null=True, related_name="notices")
+    goal = models.ForeignKey("goals.Goal", models.CASCADE, null=True, related_name="+")
     kind = models.CharField(max_length=16, choices=Kind)
     cause = models.CharField(max_length=120)
     message = models.ForeignKey(
@@ -89,7 +102,8 @@ class Notice(models.Model):
     if TYPE_CHECKING:
         user_id: int
         board_id: UUID
-        card_id: UUID
+        card_id: UUID | None
+        goal_id: UUID | None
         message_id: int | None
 
     class Meta:
@@ -99,9 +113,22 @@ class Notice(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(
-                    kind__in=["question", "review", "blocked", "stalled", "budget", "mention"]
+                    kind__in=[
+                        "question",
+                        "review",
+                        "blocked",
+                        "stalled",
+                        "budget",
+                        "goal",
+                        "host",
+                        "mention",
+                    ]
                 ),
                 name="notice_kind_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(card__isnull=False) | Q(kind="goal", goal__isnull=False),
+                name="notice_about_something",
             ),
         ]
         indexes = [
@@ -120,6 +147,22 @@ class Notice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text[:80]}"
+
+    @property
+    def title(self) -> str:
+        """What the card, or else the goal, that it is about is called."""
+        about = self.card or self.goal
+        return about.title if about is not None else ""
+
+    @property
+    def key(self) -> str:
+        """The key of its card, if it has one."""
+        return self.card.key if self.card is not None else ""
+
+    @property
+    def path(self) -> str:
+        """The page at which one sees what it is about."""
+        return f"/cards/{self.key}" if self.card is not None else f"/goals/{self.goal_id}"
 
 
 class NoticeRules(models.Model):

@@ -29,6 +29,8 @@ HEADINGS = {
     "reviews": _("Reviews"),
     "stalled": _("Stalled"),
     "budgets": _("Budgets"),
+    "hosts": _("Hosts"),
+    "goals": _("Goals"),
     "mentions": _("Mentions"),
 }
 KINDS = (
@@ -37,6 +39,12 @@ KINDS = (
     (Kind.BLOCKED, _("Blocked"), _("A card failed for good, or nobody can go on with it")),
     (Kind.STALLED, _("Stalled"), _("A worker has been silent for most of its lease")),
     (Kind.BUDGET, _("Budgets"), _("Attempts have used more than a card or goal allows")),
+    (Kind.HOST, _("Hosts"), _("A host, or one kind of step there, rests after failing cards")),
+    (
+        Kind.GOAL,
+        _("Goals"),
+        _("A goal is met, met no more, to be planned again, or lacks something"),
+    ),
     (Kind.MENTION, _("Mentions"), _("Somebody wrote your name after an @")),
 )
 CHANNELS = {
@@ -102,11 +110,11 @@ def _news(request: HttpRequest, after: UUID) -> list[dict[str, str]]:
     return [
         {
             "id": str(notice.pk),
-            "title": f"{notice.card.key} {letters.words(notice)}",
-            "body": notice.text or notice.card.title,
-            "href": f"/cards/{notice.card.key}",
+            "title": f"{notice.key} {letters.words(notice)}".strip(),
+            "body": notice.text or notice.title,
+            "href": notice.path,
         }
-        for notice in fresh.select_related("card").order_by("-id")[:NEWS]
+        for notice in fresh.select_related("card", "goal").order_by("-id")[:NEWS]
         if "browser" in rules.channels(own, notice.kind)
         and not rules.is_quiet(own, notice.kind, now)
     ]

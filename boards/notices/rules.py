@@ -17,6 +17,7 @@ from boards.models import Board, Card, Membership
 from boards.notices import clock
 from boards.notices.models import CardWatch, Notice, NoticeRules
 from events.models import Webhook
+from goals.models import Goal
 from kernel.access import Role
 from kernel.errors import Invalid, Stale
 from kernel.tx import transition
@@ -58,20 +59,20 @@ class Reader:
         """How the log names this person."""
         return f"user:{self.user.get_username()}"
 
-    def wants(self, kind: str, card: Card) -> bool:
-        """True if a notice of the kind about the card is for this reader."""
-        if self.watches.get(card.pk) is False:
+    def wants(self, kind: str, about: Card | Goal) -> bool:
+        """True if a notice of the kind about the card, or about the goal, is for this reader."""
+        if self.watches.get(about.pk) is False:
             return False
         if self.rules.kinds.get(kind, ()) is None:
             return False
-        if kind == Kind.MENTION or self.watches.get(card.pk):
+        if kind == Kind.MENTION or self.watches.get(about.pk):
             return True
         if self.role < Role.MEMBER:
             return False  # who may only look can neither answer nor approve
         if self.rules.scope == NoticeRules.Scope.CHOSEN:
-            return str(card.board_id) in self.rules.boards
+            return str(about.board_id) in self.rules.boards
         if self.rules.scope == NoticeRules.Scope.MINE:
-            return card.created_by == self.actor or card.pk in self.mentioned
+            return about.created_by == self.actor or about.pk in self.mentioned
         return True
 
 

@@ -13,33 +13,82 @@ from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
 from boards import markup, selectors
+from boards.insights import tables
+from boards.models import Attempt, Card
+from goals import amendments
+from goals.models import Amendment
 
 register = template.Library()
 _SPRITE = static("icons.svg")
 register.filter("markdown", markup.markdown)
+register.filter("tokens", tables.tokens)
 
 #: The glyph and the words for each look of a card; every one has a shape of its own.
-LOOKS = {
-    "backlog": ("idle", "Backlog"),
-    "waiting": ("ready", "Waiting"),
-    "running": ("run", "Running"),
-    "blocked": ("need", "Blocked"),
-    "review": ("rev", "In review"),
-    "completed": ("ok", "Completed"),
-    "cancelled": ("idle", "Cancelled"),
-    "stalled": ("fail", "Stalled"),
-    "in_progress": ("run", "In progress"),
+LOOKS: dict[str, tuple[str, Any]] = {
+    "backlog": ("idle", Card.State.BACKLOG.label),
+    "waiting": ("ready", Card.State.WAITING.label),
+    "running": ("run", Card.State.RUNNING.label),
+    "blocked": ("need", Card.State.BLOCKED.label),
+    "review": ("rev", Card.State.REVIEW.label),
+    "completed": ("ok", Card.State.COMPLETED.label),
+    "cancelled": ("idle", Card.State.CANCELLED.label),
+    "stalled": ("fail", _("Stalled")),
+    "in_progress": ("run", _("In progress")),
 }
-PRIORITIES = ("Urgent", "High", "Medium", "Low", "No")
+PRIORITIES = (_("Urgent"), _("High"), _("Medium"), _("Low"), _("No"))
+#: What is shown of codes that are no field of a model.
+WORDS: dict[str, Any] = {
+    "added": _("added"),
+    "copied": _("copied"),
+    "deleted": _("deleted"),
+    "modified": _("modified"),
+    "renamed": _("renamed"),
+    "type_changed": _("of another type"),
+    "expired": _("expired"),
+    "revoked": _("revoked"),
+    "viewer": _("viewer"),
+    "member": _("member"),
+    "operator": _("operator"),
+}
 HUES = 8
+#: Pages that lie below one that the side bar has.
+BELOW = {
+    "goal": "goals",
+    "evidence": "goals",
+    "new_goal": "goals",
+    "plans": "goals",
+    "plan": "goals",
+    "amendments": "goals",
+    "worker": "workers",
+}
+
+
+@register.filter
+def part(view: str) -> str:
+    """The part of the site that a view belongs to: a name that the side bar knows."""
+    name = view.rpartition(":")[2]
+    return BELOW.get(name, name)
 
 
 @register.filter
 def priority_words(level: int) -> str:
     """A priority in one word."""
-    return PRIORITIES[level] if level < 4 else "None"
+    return str(PRIORITIES[level] if level < 4 else _("None"))
+
+
+@register.filter
+def attempt_words(status: str) -> str:
+    """How an attempt stands or ended, in words."""
+    return str(Attempt.Status(status).label) if status in Attempt.Status.values else status
+
+
+@register.filter
+def in_words(code: str) -> str:
+    """A code in the reader's words; one that has none as it is."""
+    return str(WORDS.get(code, code))
 
 
 @register.simple_tag
@@ -76,7 +125,7 @@ def look_class(look: str) -> str:
 @register.filter
 def look_words(look: str) -> str:
     """A look in words."""
-    return LOOKS.get(look, LOOKS["backlog"])[1]
+    return str(LOOKS.get(look, LOOKS["backlog"])[1])
 
 
 @register.simple_tag
@@ -149,6 +198,35 @@ def clock(at: datetime | None) -> SafeString:
     )
 
 
+@register.filter
+def asked_lines(asked: Any) -> str:
+    """What a goal asks for: a text, or entries a line each."""
+    entries = asked if isinstance(asked, list) else [asked]
+    return "\n".join(str(entry) for entry in entries if entry not in (None, ""))
+
+
+@register.filter
+def made_before(at: datetime, changes: list[Amendment]) -> str:
+    """What has changed in what the goal asks for since then; nothing if it asks the same."""
+    return ", ".join(amendments.made_before(changes, at))
+
+
+@register.simple_tag
+def moment(at: datetime | None) -> SafeString:
+    """The day and time, which the page turns into the reader's own."""
+    if at is None:
+        return SafeString("")
+    return format_html(
+        '<time datetime="{}" data-moment>{}</time>', at.isoformat(), f"{at:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+@register.filter
+def visible(text: str) -> str:
+    """The text verbatim, with what can't be seen spelled out."""
+    return markup.visible(text)
+
+
 @register.simple_tag
 def ring(percent: int) -> SafeString:
     """How much of something is done, as a ring."""
@@ -164,7 +242,7 @@ def ring(percent: int) -> SafeString:
 @register.filter
 def usd(value: Decimal | None) -> str:
     """An amount of money, to the cent; nothing for none."""
-    return f"${value:.2f}" if value else ""
+    return f"${value:,.2f}" if value else ""
 
 
 @register.filter

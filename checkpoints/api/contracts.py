@@ -7,16 +7,19 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from boards.api.contracts import CardOut, card_out
-from checkpoints import lines, merging, retention
+from boards import splits
+from boards.api.contracts import CardOut, UsageOut, card_out
+from boards.models import Race, Split
+from boards.standings import Field, Standing
+from checkpoints import joining, lines, merging, retention
 from checkpoints.differences import Difference, Files
 from checkpoints.loglines import Line as LogLine
 from checkpoints.loglines import Match as LogMatch
 from checkpoints.models import Briefing, Brought, Checkpoint, Keeping, Merge, Salvage, Step
 from checkpoints.snapshots import FileChange
 from checkpoints.verifying import Fault, Verdict
-from events.endpoint import Body, JSONValue, Line, Shaped, Text, Words
-from goals.api.contracts import DecisionIn, DiscoveryIn
+from events.endpoint import Body, Choice, JSONObject, JSONValue, Line, Number, Shaped, Text, Words
+from goals.api.contracts import DecisionIn, DiscoveryIn, Environment
 
 MAX_TEXT = 200_000
 KEY_CHARS = r"^[A-Za-z0-9._:@/-]{1,200}$"
@@ -29,6 +32,13 @@ class Key(Shaped):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(KEY_CHARS, KEY_SHAPE, **options)
+
+
+class Sha256(Shaped):
+    """An artifact's name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(r"^[0-9a-f]{64}$", "must be 64 lower-case hexadecimal digits.", **options)
 
 
 class UsageIn(Body):
@@ -49,6 +59,21 @@ class TestsIn(Body):
     failed = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
     skipped = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
     failing = Words(max_items=1000, max_chars=500)
+    passing = Words(max_items=2000, max_chars=500)
+
+
+class Left(JSONValue):
+    """A path that a workspace's snapshot leaves out, alone or with the reason."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(4096, allow_null=False, **options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        said = super().to_internal_value(data)
+        words = said.values() if isinstance(said, dict) and set(said) <= {"path", "reason"} else ()
+        if not isinstance(said, str) and not (words and all(isinstance(w, str) for w in words)):
+            raise serializers.ValidationError("must be a path, or {'path': …, 'reason': …}.")
+        return said
 
 
 class WorkspaceIn(Body):
@@ -58,7 +83,16 @@ class WorkspaceIn(Body):
     changed_files = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
     additions = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
     deletions = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False)
-    skipped = Words(max_items=1000, max_chars=1000)
+    skipped = serializers.ListField(
+        child=Left(),
+        required=False,
+        max_length=1000,
+        help_text="What is not in it: paths, or objects with `path` and `reason`.",
+    )
+    files = Words(max_items=1000, max_chars=1000, help_text="The paths that were changed.")
+    environment = Environment(
+        help_text="What its commands stand on: `python`, `platform`, digests of lock files, …"
+    )
 
 
 class ArtifactRefIn(Body):
@@ -81,11 +115,16 @@ class CheckpointIn(Body):
 class SalvageIn(Body):
     summary = Text(MAX_TEXT, required=True)
     workspace = WorkspaceIn(required=False, allow_null=True)
+    bundle = Sha256(
+        required=False,
+        allow_null=True,
+        help_text="An uploaded git bundle with the files, in place of `workspace`.",
+    )
     artifacts = ArtifactRefIn(many=True, required=False, max_length=200)
 
 
 class FinishIn(Body):
-    status = serializers.ChoiceField(["succeeded", "failed"])
+    status = Choice(["succeeded", "failed"])
     result = JSONValue(1024 * 1024)
     error = Text(MAX_TEXT)
     usage = UsageIn(required=False, allow_null=True)
@@ -94,11 +133,25 @@ class FinishIn(Body):
 
 class StepIn(FinishIn):
     key = Key()
-    status = serializers.ChoiceField(["succeeded", "failed"], required=False, allow_null=True)
+    status = Choice(
+        ["succeeded", "failed", "skipped"],
+        required=False,
+        allow_null=True,
+        help_text="`skipped` is a workflow's word; its `error` says why.",
+    )
     title = Line(300)
     kind = Line(40)
     input = JSONValue()
     depends_on_input = serializers.BooleanField(required=False)
+    continues = serializers.BooleanField(
+        required=False, help_text="Begun again it is not in doubt: it knows what it has done."
+    )
+    seconds = Number(
+        min_value=0,
+        max_value=31_536_000,
+        required=False,
+        help_text="How long it took, with a status.",
+    )
 
 
 class AdoptIn(Body):
@@ -134,12 +187,66 @@ class ForkIn(Body):
     count = serializers.IntegerField(
         min_value=1, max_value=lines.MAX_FORKS, required=False, allow_null=True
     )
+    choose = Choice(
+        Race.Choose.choices,
+        default=Race.Choose.FIRST,
+        help_text="Who wins a race: the `first` to be completed, whom a `person` chooses, or "
+        "the highest `score`.",
+    )
+    score = Text(
+        64 * 1024,
+        help_text="A command that is run in each finisher's workspace; the last line it prints is "
+        "its number.",
+    )
+    deadline_seconds = serializers.IntegerField(
+        min_value=1,
+        max_value=365 * 86_400,
+        required=False,
+        allow_null=True,
+        help_text="The best score by then wins, though others have not ended.",
+    )
+    budgets = JSONObject(4096, help_text="Of each card; the forked card's own unless told.")
+
+
+class PartIn(Body):
+    """A part of a card; what it leaves out is as it is for the card, but for the workflow."""
+
+    title = Line(300, required=True)
+    description = Text(MAX_TEXT)
+    priority = serializers.IntegerField(min_value=0, max_value=4, required=False)
+    labels = Words()
+    requires = Words()
+    workflow = JSONValue(1024 * 1024)
+    inputs = JSONObject()
+    max_attempts = serializers.IntegerField(min_value=1, max_value=1000, required=False)
+    review_required = serializers.BooleanField(required=False)
+    budgets = JSONObject(4096)
+
+
+class SplitIn(Body):
+    parts = PartIn(many=True, max_length=joining.MAX_PARTS)
+    checkpoint = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_COUNT,
+        required=False,
+        allow_null=True,
+        help_text="Where the parts start; the newest unless told.",
+    )
+
+
+class PieceIn(Body):
+    step = Key(required=False, allow_null=True)
+    stream = Choice(["stdout", "stderr", "log", "note"])
+    text = Text(1_000_000, required=True, allow_blank=True)
 
 
 class LogIn(Body):
     step = Key(required=False, allow_null=True)
-    stream = serializers.ChoiceField(["stdout", "stderr", "log"])
-    text = Text(1_000_000, required=True, allow_blank=True)
+    stream = Choice(["stdout", "stderr", "log"], required=False)
+    text = Text(1_000_000)
+    pieces = PieceIn(
+        many=True, required=False, max_length=1000, help_text="Several at once, in place of these."
+    )
 
 
 class RawLogQuery(serializers.Serializer[Any]):
@@ -295,6 +402,7 @@ class KeepingOut(serializers.Serializer[Keeping]):
     snapshots_bytes = serializers.IntegerField()
     artifacts_bytes = serializers.IntegerField()
     logs_bytes = serializers.IntegerField()
+    events_bytes = serializers.IntegerField(help_text="Of the board's log, about.")
     workspaces_bytes = serializers.IntegerField()
     measured_at = serializers.DateTimeField(allow_null=True)
     checkpoints = serializers.SerializerMethodField()
@@ -306,7 +414,7 @@ class KeepingOut(serializers.Serializer[Keeping]):
 
 class FileChangeOut(serializers.Serializer[FileChange]):
     path = serializers.CharField()
-    status = serializers.ChoiceField(["added", "deleted", "modified", "type_changed"])
+    status = Choice(["added", "deleted", "modified", "type_changed"])
     additions = serializers.IntegerField()
     deletions = serializers.IntegerField()
     binary = serializers.BooleanField()
@@ -333,6 +441,10 @@ class DifferenceOut(serializers.Serializer[Difference]):
     state = serializers.ListField(child=serializers.DictField())
     state_truncated = serializers.BooleanField(source="state_cut")
     tests = serializers.SerializerMethodField()
+    environment = serializers.ListField(
+        child=serializers.DictField(child=serializers.CharField()),
+        help_text="By `name`, where both have a fingerprint: `from`, `to`.",
+    )
     decisions = MemoryOut(many=True)
     discoveries = MemoryOut(many=True)
 
@@ -391,8 +503,90 @@ class ForksOut(CardOut):
     cards = CardOut(many=True)
 
 
+class RacerOut(serializers.Serializer[Standing]):
+    """One card of a race, as it stands."""
+
+    card = serializers.CharField(source="card.key")
+    title = serializers.CharField(source="card.title")
+    number = serializers.IntegerField()
+    state = serializers.CharField(source="card.state")
+    approach = serializers.CharField()
+    attempt = serializers.IntegerField(source="latest.number", default=None, allow_null=True)
+    worker = serializers.CharField(source="latest.worker", default="")
+    checkpoint = serializers.IntegerField(allow_null=True)
+    steps_recorded = serializers.IntegerField(source="latest.steps_recorded", default=0)
+    tests_passed = serializers.IntegerField(
+        source="latest.tests_passed", default=None, allow_null=True
+    )
+    tests_failed = serializers.IntegerField(
+        source="latest.tests_failed", default=None, allow_null=True
+    )
+    additions = serializers.IntegerField(source="latest.additions", default=None, allow_null=True)
+    deletions = serializers.IntegerField(source="latest.deletions", default=None, allow_null=True)
+    usage = UsageOut(source="spent")
+    seconds = serializers.FloatField(help_text="Of work, all attempts together.")
+    score = serializers.FloatField(allow_null=True)
+    problem = serializers.CharField(help_text="Why it has no score.")
+    lost = serializers.CharField(help_text="Why, in a sentence; empty while nobody won.")
+
+
+class RaceOut(serializers.Serializer[Field]):
+    """A race with its racers side by side, in the order in which they were made."""
+
+    id = serializers.UUIDField(source="race.pk")
+    source = serializers.CharField(source="race.source.key", default=None, allow_null=True)
+    checkpoint = serializers.IntegerField(source="race.checkpoint", allow_null=True)
+    choose = serializers.CharField(source="race.choose")
+    score = serializers.CharField(
+        source="race.score", help_text="The command that gives a finisher its number."
+    )
+    deadline_at = serializers.DateTimeField(source="race.deadline_at", allow_null=True)
+    started_by = serializers.CharField(source="race.started_by")
+    started_at = serializers.DateTimeField(source="race.started_at")
+    winner = serializers.CharField(source="race.winner.key", default=None, allow_null=True)
+    decided_at = serializers.DateTimeField(source="race.decided_at", allow_null=True)
+    decided_by = serializers.CharField(source="race.decided_by")
+    racers = RacerOut(many=True)
+
+
+class PartOut(serializers.Serializer[splits.Part]):
+    card = serializers.CharField(source="card.key")
+    title = serializers.CharField(source="card.title")
+    state = serializers.CharField(source="card.state")
+    blocked_reason = serializers.CharField(source="card.blocked_reason")
+    outcome = serializers.CharField()
+    joins = serializers.BooleanField(help_text="False where the card no longer waits for it.")
+
+
+class SplitOut(serializers.Serializer[Split]):
+    """A card's newest split, and how its parts stand."""
+
+    card = serializers.CharField(source="card.key")
+    checkpoint = serializers.IntegerField()
+    actor = serializers.CharField()
+    at = serializers.DateTimeField()
+    joined_at = serializers.DateTimeField(allow_null=True)
+    joined_as = serializers.IntegerField(
+        allow_null=True, help_text="The checkpoint that holds what all parts changed."
+    )
+    files = serializers.ListField(
+        child=serializers.CharField(), help_text="Changed by several parts in the same place."
+    )
+    parts = serializers.SerializerMethodField()
+
+    @extend_schema_field(PartOut(many=True))
+    def get_parts(self, made: Split) -> Any:
+        return PartOut(splits.parts_of(made), many=True).data
+
+
+class PartsOut(CardOut):
+    """The card that was split, and under ``parts`` the new cards."""
+
+    parts = CardOut(many=True)
+
+
 class MergeIn(Body):
-    strategy = serializers.ChoiceField(choices=merging.STRATEGIES, default="auto")
+    strategy = Choice(choices=merging.STRATEGIES, default="auto")
     into = Line(250, help_text="A branch; empty is the one that the repository shows first.")
     message = Text(20_000, help_text="The commit message of a merge or squash.")
     checkpoint = serializers.IntegerField(
@@ -403,12 +597,17 @@ class MergeIn(Body):
         help_text="Refused with 412 where the card has a newer one.",
     )
     approve = serializers.BooleanField(default=True)
-    on_conflict = serializers.ChoiceField(
+    on_conflict = Choice(
         choices=("refuse", "send_back"),
         default="refuse",
         help_text="`send_back`: the card goes on from both sides joined, conflicts marked.",
     )
     reason = Text(5000, help_text="What the next worker is told where it is sent back.")
+    with_secrets = serializers.BooleanField(
+        default=False,
+        help_text="Even if files hold a secret of the board, which is refused otherwise: 409 "
+        "`secret_in_files`.",
+    )
 
 
 class JoinedOut(serializers.Serializer[Any]):
@@ -464,7 +663,7 @@ class RemarkIn(Body):
     text = Text(MAX_TEXT, required=True)
     checkpoint = serializers.IntegerField(min_value=1, max_value=MAX_COUNT)
     path = Line(1000, required=True)
-    side = serializers.ChoiceField(
+    side = Choice(
         ["new", "base"],
         default="new",
         help_text="The checkpoint's own file, or what the card started from.",

@@ -28,6 +28,9 @@ urlpatterns = [
     ),
     path("cards/<str:card>/rewind", views.RewindView.as_view(), name="card-rewind"),
     path("cards/<str:card>/fork", views.ForkView.as_view(), name="card-fork"),
+    path("cards/<str:card>/split", views.SplitView.as_view(), name="card-split"),
+    path("cards/<str:card>/race", views.RaceView.as_view(), name="card-race"),
+    path("cards/<str:card>/choose", views.ChooseView.as_view(), name="card-choose"),
     path("cards/<str:card>/salvages", views.SalvagesView.as_view(), name="card-salvages"),
     path(
         "cards/<str:card>/salvages/<int:salvage>/diff",

@@ -18,8 +18,8 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from boards import lookup
-from boards.api.contracts import CardOut, MessageOut, card_out
+from boards import cards, lookup, splits, standings
+from boards.api.contracts import CardOut, MessageOut, NothingIn, card_out
 from boards.api.views import LIST
 from boards.models import Attempt
 from checkpoints import (
@@ -27,6 +27,7 @@ from checkpoints import (
     briefing,
     bundles,
     differences,
+    joining,
     lines,
     loglines,
     merging,
@@ -198,9 +199,66 @@ class ForkView(Endpoint):
                 approach=fields.get("approach") or "",
                 approaches=approaches,
                 count=fields.get("count") or max(1, len(approaches)),
+                terms=lines.Terms(
+                    fields["choose"], fields.get("score") or "", fields.get("deadline_seconds")
+                ),
+                budgets=fields.get("budgets"),
             )
             told = [card_out(fork) for fork in made]
             return Answer(201, {**told[0], "cards": told})
+
+        return self.answer(effect)
+
+
+class SplitView(Endpoint):
+    """Hand a card's work to part-cards that start from its checkpoint and are joined again."""
+
+    @extend_schema(operation_id="get_split", responses=c.SplitOut)
+    def get(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card)
+        made = splits.newest(found)
+        if made is None:
+            raise NotFound(f"{found.key} was never split.")
+        return self.respond(Answer(200, c.SplitOut(made).data))
+
+    @extend_schema(operation_id="split_card", request=c.SplitIn, responses={201: c.PartsOut})
+    def post(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        fields = self.fields(c.SplitIn)
+
+        def effect() -> Answer:
+            parts = joining.split(
+                found.pk, self.principal.actor, fields["parts"], fields.get("checkpoint")
+            )
+            told = [card_out(part) for part in parts]
+            return Answer(201, {**card_out(found), "parts": told})
+
+        return self.answer(effect)
+
+
+class RaceView(Endpoint):
+    """The race that a card runs in: all racers side by side."""
+
+    @extend_schema(operation_id="get_race", responses=c.RaceOut)
+    def get(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card)
+        if found.race_id is None:
+            raise NotFound(f"{found.key} runs in no race.")
+        return self.respond(Answer(200, c.RaceOut(standings.of_race(found.race_id)).data))
+
+
+class ChooseView(Endpoint):
+    """Make a card in review the winner of its race (people only)."""
+
+    @extend_schema(operation_id="choose_card", request=NothingIn, responses=CardOut)
+    def post(self, request: Request, card: str) -> Response:
+        found = lookup.card(self.principal, card, Role.MEMBER)
+        self.fields(NothingIn)
+        if not self.principal.is_person:
+            raise Forbidden("Only a person may choose; sign in to the board in a browser.")
+
+        def effect() -> Answer:
+            return Answer(200, card_out(cards.choose(found.pk, self.principal.actor)))
 
         return self.answer(effect)
 
@@ -402,13 +460,23 @@ class PatchView(Endpoint):
     """All that a card changed, as one patch for `git am` or `git apply`."""
 
     @extend_schema(
-        operation_id="get_card_patch", responses={(200, "text/x-patch"): OpenApiTypes.STR}
+        operation_id="get_card_patch",
+        parameters=[
+            OpenApiParameter(
+                "with_secrets",
+                bool,
+                description="Even if files hold a secret of the board, which is refused "
+                "otherwise: 409 `secret_in_files`.",
+            )
+        ],
+        responses={(200, "text/x-patch"): OpenApiTypes.STR},
     )
     def get(self, request: Request, card: str) -> Any:
         found = lookup.card(self.principal, card)
-        response = HttpResponse(
-            merging.patch(merging.work_of(found)), content_type="text/x-patch; charset=utf-8"
-        )
+        work = merging.work_of(found)
+        if request.query_params.get("with_secrets", "").lower() not in ("true", "1"):
+            merging.see_what_it_holds(work)
+        response = HttpResponse(merging.patch(work), content_type="text/x-patch; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{found.key}.patch"'
         return response
 
@@ -565,7 +633,7 @@ class ArtifactsView(Endpoint):
     """Keep a file by its content."""
 
     parser_classes = (_Raw,)
-    keeps_receipts = False  # the content is its own key
+    upload: artifacts.Upload
 
     @extend_schema(
         operation_id="create_artifact",
@@ -582,18 +650,25 @@ class ArtifactsView(Endpoint):
         length = int(request.headers.get("Content-Length") or 0)
         if length > settings.MAX_ARTIFACT_BYTES:
             raise TooLarge(f"An artifact has at most {settings.MAX_ARTIFACT_BYTES} bytes.")
-        artifact, created = artifacts.store(
-            _chunks(request._request),
-            content_type=_media_type(request.headers.get("Content-Type")),
-            expected_sha256=expected,
-            principal=self.principal.key,
-        )
-        body = {
-            "sha256": artifact.pk,
-            "size_bytes": artifact.size_bytes,
-            "content_type": artifact.content_type,
-        }
-        return self.respond(Answer(201 if created else 200, body))
+        media_type = _media_type(request.headers.get("Content-Type"))
+
+        def effect() -> Answer:
+            artifact, new = artifacts.keep(
+                self.upload, content_type=media_type, principal=self.principal.key
+            )
+            body = {
+                "sha256": artifact.pk,
+                "size_bytes": artifact.size_bytes,
+                "content_type": media_type,
+            }
+            return Answer(201 if new else 200, body)
+
+        chunks = _chunks(request._request)
+        with artifacts.received(chunks, expected_sha256=expected) as self.upload:
+            return self.answer(effect)
+
+    def content(self) -> bytes:
+        return self.upload.sha256.encode()
 
 
 class ArtifactView(Endpoint):
@@ -630,15 +705,15 @@ def _expected(header: str | None) -> str | None:
     name, _, value = header.partition("=")
     value = value.strip()
     if name.strip().lower() != "sha-256" or not value:
-        raise Malformed("Digest must be sha-256=<base64>.")
+        raise Malformed.field("Digest", "must be sha-256=<base64>.")
     if len(value) == 64 and all(d in "0123456789abcdefABCDEF" for d in value):
         return value.lower()
     try:
         raw = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise Malformed("Digest must be sha-256=<base64>.") from None
+        raise Malformed.field("Digest", "must be sha-256=<base64>.") from None
     if len(raw) != 32:
-        raise Malformed("Digest must be sha-256=<base64> of 32 bytes.")
+        raise Malformed.field("Digest", "must be sha-256=<base64> of 32 bytes.")
     return raw.hex()
 
 

@@ -1,6 +1,6 @@
 """What the next worker is told: bounded, deterministic Markdown, no model needed.
 
-    facts.py     what is known, in a fixed number of statements
+    facts.py     what is known, in a bounded number of statements
     telling.py   what of it is told under which heading
     packing.py   how it is cut to the budget, and what is left out
     quoting.py   how text that others wrote is set apart
@@ -43,6 +43,8 @@ _WRITE_BACK = """\
 ## How to write back
 By MCP tool with your attempt_id; or over REST below /api/v1/attempts/{attempt}, with \
 your Lease-Token:
+- First say how you go about it: `state_approach` (`PATCH` {"approach"}) is compared with all that \
+failed.
 - Before each step `begin_step` (`POST /steps` {"key"}): on "replay" take its result, don't do it \
 again. After it `finish_step` (`POST /steps/{key}/finish` {"status", "result"}).
 - Whenever somebody could go on from there `save_checkpoint` (`POST /checkpoints` {"summary", \

@@ -1,4 +1,4 @@
-"""What is known about a card, read in a fixed number of statements.
+"""What is known about a card, read in a bounded number of statements.
 
 Every read has a LIMIT over an index and takes the ends of long texts only, so that the cost
 does not hang on how much was ever recorded, said or tried. What lies further back is counted:
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,10 +30,12 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
 from django.db.models.sql.compiler import SQLCompiler
 
-from boards.models import Attempt, Card, Dependency, Message
+from boards import approaches
+from boards.models import Attempt, Card, Dependency, Message, Race, Racer
 from checkpoints.briefing.quoting import Excerpt
 from checkpoints.models import Checkpoint, Line, Step
-from goals.models import Criterion, Decision, Discovery, Evidence
+from goals import amendments
+from goals.models import Amendment, Criterion, Decision, Discovery, Evidence
 
 Row = dict[str, Any]
 
@@ -55,6 +58,10 @@ SEVERE = 15
 PINNED = 15
 ATTEMPTS = 60
 PARENTS = 40
+REVIVED = 5
+ELSEWHERE = 5
+RACERS = 30
+AMENDMENTS = 20
 
 #: How much of a text is read, at its beginning and at its end.
 LONG = (16_000, 8_000)
@@ -74,8 +81,13 @@ class Facts:
     decisions: list[Row] = field(default_factory=list)
     discoveries: list[Row] = field(default_factory=list)
     dead_ends: list[Row] = field(default_factory=list)
+    revived: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
+    elsewhere: list[Row] = field(default_factory=list)
     parents: list[Row] = field(default_factory=list)
+    racers: list[Row] = field(default_factory=list)
+    #: What has changed in what the goal asks for since the newest checkpoint, in words.
+    changed_since: list[str] = field(default_factory=list)
 
 
 def read(card: Card) -> Facts:
@@ -83,17 +95,32 @@ def read(card: Card) -> Facts:
     memory = Q(goal_id=card.goal_id) if card.goal_id else Q(card_id=card.pk)
     decisions = Decision.objects.filter(memory, superseded_by=None)
     discoveries = Discovery.objects.filter(memory, status=Discovery.Status.OPEN)
-    facts = Facts(_card(card, decisions, discoveries))
+    revived = Discovery.objects.filter(memory, status=Discovery.Status.REVIVED)
+    facts = Facts(_card(card, decisions, discoveries, revived))
     if card.goal_id:
         facts.criteria = _criteria(card.goal_id)
-    facts.messages = _messages(card)
+    # What there is none of costs no statement: the card's row came with how much there is.
+    there = facts.card
+    if there["messages_count"]:
+        facts.messages = _messages(card, there["pinned_messages"])
     facts.attempts = _attempts(card)
     facts.head = _head(card)
-    facts.doubts = _doubts(card)
+    if there["doubts_count"]:
+        facts.doubts = _doubts(card)
     facts.steps = _steps(card)
-    facts.decisions = _decisions(decisions)
-    facts.discoveries, facts.dead_ends = _discoveries(discoveries)
-    facts.parents = _parents(card)
+    if there["decisions_count"]:
+        facts.decisions = _decisions(decisions, there["pinned_decisions"])
+    if there["discoveries_count"] or there["dead_ends_count"]:
+        facts.discoveries, facts.dead_ends = _discoveries(discoveries, there)
+    if there["has_revived"]:
+        facts.revived = _revived(revived)
+    facts.elsewhere = _elsewhere(card, facts.attempts)
+    if there["parents_count"]:
+        facts.parents = _parents(card)
+    if card.race_id or card.origin_checkpoint or facts.card["raced"]:
+        facts.racers = _racers(card)
+    if card.goal_id and facts.card["amendments_count"] and facts.head is not None:
+        facts.changed_since = _changed_since(card.goal_id, facts.head["at"])
     return facts
 
 
@@ -113,27 +140,42 @@ def as_json(text: Excerpt) -> Excerpt:
 # ── one statement each ───────────────────────────────────────────────────────────────────
 
 
-def _card(card: Card, decisions: QuerySet[Any], discoveries: QuerySet[Any]) -> Row:
+def _card(
+    card: Card, decisions: QuerySet[Any], discoveries: QuerySet[Any], revived: QuerySet[Any]
+) -> Row:
     dead_end = Q(kind=Discovery.Kind.DEAD_END)
     standing = Criterion.objects.filter(goal=OuterRef("goal_id"), retired_at=None)
+    messages = Message.objects.filter(card_id=card.pk).exclude(_ANSWERED)
     rows = Card.objects.filter(pk=card.pk).annotate(
         decisions_count=_Count(decisions),
         discoveries_count=_Count(discoveries.exclude(dead_end)),
         dead_ends_count=_Count(discoveries.filter(dead_end)),
-        messages_count=_Count(Message.objects.filter(card_id=card.pk).exclude(_ANSWERED)),
+        messages_count=_Count(messages),
+        pinned_messages=Exists(messages.filter(pinned=True)),
+        pinned_decisions=Exists(decisions.filter(pinned=True)),
+        pinned_discoveries=Exists(discoveries.filter(pinned=True)),
+        has_revived=Exists(revived),
         parents_count=_Count(Dependency.objects.filter(card_id=card.pk)),
         doubts_count=_Count(_in_doubt(card)),
         criteria_count=_Count(standing),
+        amendments_count=_Count(Amendment.objects.filter(goal=OuterRef("goal_id"))),
         goal_title=F("goal__title"),
         goal_status=F("goal__status"),
         goal_author=F("goal__created_by"),
         goal_constraints=F("goal__constraints"),
+        board_defaults=F("board__defaults"),
+        race_choose=F("race__choose"),
+        race_decided_at=F("race__decided_at"),
+        race_winner=F("race__winner__key"),
+        raced=Exists(Race.objects.filter(source=OuterRef("pk"))),
     )
     plain = (
         "key title state priority labels due_at created_by fence failures max_attempts paused"
         " review_required blocked_reason goal_id goal_title goal_status goal_author"
         " goal_constraints decisions_count discoveries_count dead_ends_count messages_count"
-        " parents_count doubts_count criteria_count"
+        " parents_count doubts_count criteria_count amendments_count race_id race_choose"
+        " race_decided_at race_winner raced board_defaults pinned_messages pinned_decisions"
+        " pinned_discoveries has_revived"
     )
     (row,) = _rows(
         rows,
@@ -162,12 +204,12 @@ def _criteria(goal_id: UUID) -> list[Row]:
     )
 
 
-def _messages(card: Card) -> list[Row]:
+def _messages(card: Card, any_pinned: bool) -> list[Row]:
     """The newest answer or review, open remarks on lines, what is pinned, the other answers
     and reviews, open questions, then notes; the newest first among each."""
     said = Message.objects.filter(card_id=card.pk).exclude(_ANSWERED).order_by("-pk")
     plain = said.values("pk", "kind", "actor", "pinned", "place")
-    pinned = list(plain.filter(pinned=True)[:PINNED])
+    pinned = list(plain.filter(pinned=True)[:PINNED]) if any_pinned else []
     recent: list[Any] = list({m["pk"]: m for m in [*pinned, *plain[:LOOK_BACK]]}.values())
     decided = (Message.Kind.ANSWER, Message.Kind.REVIEW)
     decisive = [m["pk"] for m in recent if m["kind"] in decided and not m["place"]]
@@ -197,6 +239,8 @@ def _messages(card: Card) -> list[Row]:
         asker=F("answers__actor"),
         text=SHORT,
         question=("answers__text", (300, 200)),
+        about=("answers__detail", (300, 200)),
+        reason=("detail", (600, 200)),
     )
     by_pk = {row["pk"]: row for row in rows}
     return [by_pk[pk] for pk in wanted if pk in by_pk]
@@ -212,6 +256,7 @@ def _attempts(card: Card) -> list[Row]:
         "started_at",
         "finished_at",
         "reason",
+        "fault",
         "steps_recorded",
         approach=(600, 200),
         error=SHORT,
@@ -249,6 +294,13 @@ def _checkpoint(rows: QuerySet[Any]) -> Row | None:
     return found[0] if found else None
 
 
+def _changed_since(goal_id: UUID, at: datetime) -> list[str]:
+    later = Q(at__gt=at) | Q(withdrawn_at__gt=at)
+    rows = Amendment.objects.filter(later, goal_id=goal_id).order_by("number")[:AMENDMENTS]
+    rows = rows.only("number", "at", "withdrawn_at")
+    return amendments.made_before(rows, at)
+
+
 def _in_doubt(card: Card) -> QuerySet[Step]:
     """Steps that an attempt now over began and never finished."""
     over = ~Exists(Attempt.objects.live().filter(pk=OuterRef("attempt_id")))
@@ -276,20 +328,21 @@ def _steps(card: Card) -> list[Row]:
     return [r for r in rows if r["line"] == card.line and not r["superseded"]]
 
 
-def _decisions(in_force: QuerySet[Decision]) -> list[Row]:
+def _decisions(in_force: QuerySet[Decision], any_pinned: bool) -> list[Row]:
     """The pinned decisions, then the newest."""
 
     def newest(rows: QuerySet[Decision], most: int) -> list[Row]:
         rows = rows.order_by("-at", "-pk")[:most]
-        return _rows(rows, "pk", "title", "actor", "at", "pinned", rationale=SHORT)
+        return _rows(rows, "pk", "title", "actor", "at", "pinned", "files", rationale=SHORT)
 
-    pinned = newest(in_force.filter(pinned=True), PINNED)
+    pinned = newest(in_force.filter(pinned=True), PINNED) if any_pinned else []
     found = {row["pk"]: row for row in [*pinned, *newest(in_force, DECISIONS)]}
     return list(found.values())
 
 
-def _discoveries(open_ones: QuerySet[Discovery]) -> tuple[list[Row], list[Row]]:
-    """The pinned, worst and newest open discoveries, and the newest dead ends."""
+def _discoveries(open_ones: QuerySet[Discovery], there: Row) -> tuple[list[Row], list[Row]]:
+    """The pinned, worst and newest open discoveries, and the newest dead ends, as far as
+    ``there`` says that there are any."""
 
     def newest(rows: QuerySet[Discovery], most: int) -> list[Row]:
         return _rows(
@@ -301,12 +354,15 @@ def _discoveries(open_ones: QuerySet[Discovery]) -> tuple[list[Row], list[Row]]:
             "actor",
             "at",
             "pinned",
+            "seen",
             detail=SHORT,
         )
 
     dead_end = Discovery.Kind.DEAD_END
-    pinned = newest(open_ones.filter(pinned=True), PINNED)
-    dead_ends = newest(open_ones.filter(kind=dead_end), DISCOVERIES)
+    pinned = newest(open_ones.filter(pinned=True), PINNED) if there["pinned_discoveries"] else []
+    dead_ends: list[Row] = []
+    if there["dead_ends_count"]:
+        dead_ends = newest(open_ones.filter(kind=dead_end), DISCOVERIES)
     worst = {Discovery.Severity.CRITICAL: 0, Discovery.Severity.HIGH: 1}
     # Word for word as in the index ``severe_of_goal``, or SQLite does not take it.
     is_severe = RawSQL("\"severity\" IN ('high', 'critical')", [], BooleanField())
@@ -317,6 +373,37 @@ def _discoveries(open_ones: QuerySet[Discovery]) -> tuple[list[Row], list[Row]]:
     first = [row for row in pinned if row["kind"] == dead_end]
     dead_ends = list({row["pk"]: row for row in [*first, *dead_ends]}.values())
     return others, dead_ends
+
+
+def _revived(revived: QuerySet[Discovery]) -> list[Row]:
+    """Dead ends that may be none any more, the newest."""
+    return _rows(
+        revived.order_by("-at", "-pk")[:REVIVED],
+        "title",
+        "actor",
+        "at",
+        because=("revived_because", (600, 200)),
+    )
+
+
+def _elsewhere(card: Card, attempts: list[Row]) -> list[Row]:
+    """Failed attempts at the goal's other cards that went about something like this one."""
+    approach = next((a["approach"].head for a in attempts if a["approach"]), "")
+    wanted = approaches.elsewhere(card, f"{card.title} {approach}", ELSEWHERE)
+    if not wanted:
+        return []
+    rows = _rows(
+        Attempt.objects.filter(pk__in=wanted),
+        "pk",
+        "number",
+        "worker",
+        "finished_at",
+        key=F("card__key"),
+        approach=(600, 200),
+        error=(600, 200),
+        lesson=(600, 200),
+    )
+    return sorted(rows, key=lambda row: wanted.index(row["pk"]))
 
 
 def _parents(card: Card) -> list[Row]:
@@ -339,6 +426,36 @@ def _parents(card: Card) -> list[Row]:
         state=F("depends_on__state"),
         outcome=(Subquery(last.values("outcome")[:1]), SHORT),
         result=(Subquery(last.values(as_text=Cast("result", TextField()))[:1]), SHORT),
+    )
+
+
+def _racers(card: Card) -> list[Row]:
+    """The other cards of races that matter here, the newest race first: of the one that the card
+    runs, of those that began at it, and of those that the card it was forked from knows."""
+    near = Q(pk=card.race_id) | Q(source=card.pk)
+    if card.origin_checkpoint is not None:
+        origin = Checkpoint.objects.filter(pk=card.origin_checkpoint).values("card")
+        near |= Q(source__in=origin) | Q(cards__in=origin)
+    newest = Attempt.objects.filter(card_id=OuterRef("card_id")).order_by("-number")
+    saved = Checkpoint.objects.filter(card_id=OuterRef("card_id"))
+    rows = Racer.objects.filter(card__race__in=Race.objects.filter(near).values("pk"))
+    return _rows(
+        rows.exclude(card=card.pk).order_by("-card__race__started_at", "number")[:RACERS],
+        "lost",
+        "score",
+        "problem",
+        key=F("card__key"),
+        state=F("card__state"),
+        race=F("card__race_id"),
+        decided_at=F("card__race__decided_at"),
+        choose=F("card__race__choose"),
+        winner=F("card__race__winner__key"),
+        declared_by=F("card__race__started_by"),
+        worker=Subquery(newest.values("worker")[:1]),
+        declared=("approach", (600, 200)),
+        approach=(Subquery(newest.exclude(approach="").values("approach")[:1]), (600, 200)),
+        lesson=(Subquery(newest.exclude(lesson="").values("lesson")[:1]), (1200, 400)),
+        summary=(Subquery(saved.order_by("-number").values("summary")[:1]), (1200, 400)),
     )
 
 

@@ -81,7 +81,7 @@ def block(excerpt: Excerpt, who: str, *, trusted: bool, tokens: int) -> tuple[st
     The empty text when not even FEWEST characters of it have room.
     """
     tag = ASKED if trusted else QUOTE
-    by = inline(who, 12).replace(">", "›") or "unknown"
+    by = inline(who, 12).replace("<", "‹").replace(">", "›") or "unknown"
     least = min(excerpt.read, LEAST)
 
     def marked(more: int) -> str:

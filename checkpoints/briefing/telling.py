@@ -6,26 +6,32 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from boards.models import Attempt, Message
+from boards import approaches
+from boards.faults import counts
+from boards.models import Attempt, Message, Race
 from checkpoints.briefing.facts import MANY, Facts, Row, as_json
 from checkpoints.briefing.packing import Item, Section, Text
 from checkpoints.briefing.quoting import Excerpt, age, inline
+from goals import discoveries
 
 Status = Attempt.Status
 
 #: What gets the whole of a goal or card over MCP.
 LARGER = "get_briefing with a larger max_tokens"
+#: So many of the items that are not written out are named.
+SHORT_TITLES = 25
+#: Of approaches that failed in one way, so many more are named.
+OTHERS = 8
 _MET = {True: "met", False: "NOT met", None: "open"}
-
-#: Words that differ from one attempt to the next although the failure is the same.
-_VARYING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{7,}|\d+")
 
 
 def sections(facts: Facts, now: datetime) -> list[Section]:
     """Return everything there is to tell, in the order in which it is read."""
     told = [
+        _another(facts),
         _goal(facts),
         _criteria(facts, now),
         _card(facts),
@@ -36,6 +42,8 @@ def sections(facts: Facts, now: datetime) -> list[Section]:
         _decisions(facts, now),
         _discoveries(facts, now),
         _tried(facts, now),
+        _rivals(facts),
+        _raced(facts),
         _parents(facts, now),
     ]
     return [section for section in told if section is not None]
@@ -47,6 +55,50 @@ def older_attempts(facts: Facts) -> int:
 
 
 # ── what is asked ────────────────────────────────────────────────────────────────────────
+
+
+def _another(facts: Facts) -> Section | None:
+    """That the same again is no plan, once so many attempts in a row failed in one way."""
+    same, allowed = _repeated(facts), _allowed(facts)
+    if same < allowed:
+        return None
+    line = (
+        f"The last {same} attempts failed in one way. Don't do it again like that: say another"
+        " approach (`PATCH` of the attempt), or block the card and ask a person. The same failure"
+        " once more stops the card."
+    )
+    return Section(
+        title="Another approach is wanted",
+        what="warnings",
+        weight=1,
+        floor=80,
+        importance=0,
+        items=[Item(line)],
+        fetch=f"GET /cards/{facts.card['key']}/attempts",
+        tool="search_history attempts",
+        listed=False,
+    )
+
+
+def _allowed(facts: Facts) -> int:
+    defaults = facts.card["board_defaults"] or {}
+    return int(defaults.get("same_failures") or approaches.SAME_FAILURES)
+
+
+def _repeated(facts: Facts) -> int:
+    """Return how many of the newest attempts failed in the same way, since somebody answered."""
+    answers = [m["at"] for m in facts.messages if m["kind"] == Message.Kind.ANSWER]
+    since = max(answers, default=None)
+    first, found = None, 0
+    for a in facts.attempts:
+        if a["status"] in (Status.RUNNING, Status.RELEASED):
+            continue
+        mine = approaches.signature(a["fault"], a["error"].head)
+        stops = a["status"] != Status.FAILED or not counts(a["fault"], 1)
+        if stops or (since and a["started_at"] <= since) or (first is not None and mine != first):
+            break
+        first, found = mine, found + 1
+    return found
 
 
 def _goal(facts: Facts) -> Section | None:
@@ -181,6 +233,10 @@ def _said(facts: Facts, now: datetime) -> Section | None:
         if m["kind"] == Message.Kind.ANSWER and m["asker"]:
             question = Text(m["question"], m["asker"], "questions", label="To:")
             texts = [question, said]
+            if about := m["about"]:
+                texts.insert(1, Text(about, m["asker"], "questions", label="About:"))
+            if reason := m["reason"]:
+                texts.append(Text(reason, m["actor"], "messages", trusted=person, label="Because:"))
         name = {
             Message.Kind.ANSWER: "Answer",
             Message.Kind.REVIEW: "Sent back by a reviewer",
@@ -252,15 +308,19 @@ def _stands(facts: Facts, now: datetime) -> Section:
     recorded = facts.attempts[0]["steps_recorded"] if facts.attempts else 0
     if head is None:
         start = "Go on from these." if recorded else "Start from the beginning."
-        items.append(Item(f"No checkpoint yet; {recorded} steps recorded. {start}"))
+        items.append(Item(f"No checkpoint yet; {_steps_recorded(recorded)}. {start}"))
     else:
         items.append(
             Item(
                 f"Checkpoint C{head['number']} by attempt {head['attempt']}, after step "
-                f"{head['after_step']}, {age(head['at'], now)}; {recorded} steps recorded.",
+                f"{head['after_step']}, {age(head['at'], now)}; {_steps_recorded(recorded)}.",
                 [_text(head, "summary", "the checkpoint's summary", "Done:")],
             )
         )
+        if since := facts.changed_since:
+            items.append(
+                Item(f"Made before {', '.join(since)} of the goal: hold it against what is asked.")
+            )
         items += [Item(line) for line in (_tests(head), _workspace(head), _files(head)) if line]
     if steps := _steps(facts):
         items.append(steps)
@@ -410,7 +470,11 @@ def _decisions(facts: Facts, now: datetime) -> Section:
     for d in facts.decisions:
         why = d["rationale"]
         texts = [Text(why, d["actor"], "rationales", aside=True)] if why else []
-        items.append(Item(f"- {_said_inline(d['title'])}{_pin(d)}, {age(d['at'], now)}", texts))
+        paths = ", ".join(map(str, d["files"][:6])) + (" …" if len(d["files"]) > 6 else "")
+        about = f", about {_said_inline(paths, 40)}" if paths else ""
+        line = f"- {_said_inline(d['title'])}{_pin(d)}{about}, {age(d['at'], now)}"
+        items.append(Item(line, texts))
+    titles = [d["title"] for d in facts.decisions]
     return Section(
         title="Decisions in force",
         what="decisions in force",
@@ -421,7 +485,7 @@ def _decisions(facts: Facts, now: datetime) -> Section:
         total=facts.card["decisions_count"],
         fetch=_memory_path(facts, "decisions"),
         tool="search_history decisions",
-        rest=_and_more(facts.card["decisions_count"]),
+        rest=_in_short("In force, too", titles, facts.card["decisions_count"]),
     )
 
 
@@ -442,6 +506,7 @@ def _discoveries(facts: Facts, now: datetime) -> Section:
 def _discovery(d: Row, now: datetime, times: int = 1) -> Item:
     detail = d["detail"]
     kind = f"{d['severity']} {d['kind'].replace('_', ' ')}"
+    times = max(times, d["seen"])
     often = f", ×{times}, the last" if times > 1 else ""
     texts = [Text(detail, d["actor"], "discoveries' details", aside=True)] if detail else []
     return Item(
@@ -466,8 +531,11 @@ def _tried(facts: Facts, now: datetime) -> Section:
             ("approach", "Approach:", "approaches"),
             ("lesson", "Lesson:", "lessons"),
         ):
-            if text := a[name]:
-                item.texts.append(Text(text, _worker(a), what, label=label, aside=True))
+            told = next((one for one in same if one[name]), None)
+            if told is not None:
+                item.texts.append(Text(told[name], _worker(told), what, label=label, aside=True))
+            if told is not None and name == "approach":
+                item.texts += _other_approaches(same, told)
         if silent:
             item.line += (
                 "; perhaps what it did kills its worker"
@@ -475,23 +543,119 @@ def _tried(facts: Facts, now: datetime) -> Section:
                 else "; that says nothing against its approach"
             )
         items.append(item)
-    dead_ends = [_discovery(d, now, count) for d, count in _once(facts.dead_ends)]
+    dead_ends = [(_discovery(d, now, n), d["title"]) for d, n in _once(facts.dead_ends)]
     # By turns, so that many of the one do not hide the other.
-    mixed = [i for pair in zip(items, dead_ends, strict=False) for i in pair]
-    mixed += items[len(dead_ends) :] + dead_ends[len(items) :]
+    failed = [(item, "") for item in items]
+    mixed = [one for pair in zip(failed, dead_ends, strict=False) for one in pair]
+    mixed += failed[len(dead_ends) :] + dead_ends[len(failed) :]
+    mixed += [(_tried_elsewhere(a, now), "") for a in facts.elsewhere]
+    mixed += [(_revived(d, now), "") for d in facts.revived]
     unread = facts.card["dead_ends_count"] - len(facts.dead_ends)
+    total = len(mixed) + unread
     return Section(
         title="Tried and failed",
         what="failures and dead ends",
         weight=12,
         floor=60,
         importance=9,
-        items=mixed,
-        total=len(mixed) + unread,
+        items=[item for item, _ in mixed],
+        total=total,
         fetch=f"GET /cards/{facts.card['key']}/attempts",
         tool="search_history attempts, discoveries",
+        rest=_in_short("Dead ends, too", [title for _, title in mixed], total),
         lead="Don't repeat it unless you can say what is different this time.",
     )
+
+
+#: What decides a race, as a racer is told.
+_DECIDED_BY = {
+    Race.Choose.FIRST: "the first to be completed wins",
+    Race.Choose.PERSON: "all stop in review, and a person chooses one",
+    Race.Choose.SCORE: "each is scored when it is done, and the highest score wins",
+}
+
+
+def _rivals(facts: Facts) -> Section | None:
+    """How the others of a race that is under way go about it, so that this one goes another way."""
+    card = facts.card
+    if card["race_id"] is None or card["race_decided_at"] is not None:
+        return None
+    rivals = [r for r in facts.racers if r["race"] == card["race_id"]]
+    items = []
+    for r in rivals:
+        item = Item(f"- {r['key']} ({r['state']})")
+        if text := _approach(r):
+            item.texts.append(text)
+        items.append(item)
+    decided = _DECIDED_BY[Race.Choose(card["race_choose"])]
+    return Section(
+        title="The race",
+        what="rivals",
+        weight=6,
+        floor=60,
+        importance=7,
+        items=items,
+        fetch=f"GET /cards/{card['key']}/race",
+        tool="get_race",
+        lead=f"These start from the same point as this card; {decided}. Take none of their "
+        "approaches: find one that differs.",
+    )
+
+
+def _raced(facts: Facts) -> Section:
+    """What was tried in races that are over, and lost: how, what was learnt, and why it lost."""
+    items = []
+    for r in facts.racers:
+        if r["decided_at"] is None or r["key"] == r["winner"]:
+            continue
+        score = f", score {r['score']:g}" if r["score"] is not None else ""
+        item = Item(f"- {r['key']}{score}: {inline(r['lost'] or 'It was cancelled.', 60)}")
+        if text := _approach(r):
+            item.texts.append(text)
+        told, what = (r["lesson"], "lessons") if r["lesson"] else (r["summary"], "summaries")
+        if told:
+            label = "Lesson:" if what == "lessons" else "Got as far as:"
+            item.texts.append(Text(told, _worker(r), what, label=label, aside=True))
+        items.append(item)
+    return Section(
+        title="Tried in a race and lost",
+        what="lost racers",
+        weight=8,
+        floor=50,
+        importance=9,
+        items=items,
+        fetch=f"GET /cards/{facts.card['key']}/race",
+        tool="get_race",
+        lead="Another approach was kept. Don't go back to one of these without a reason.",
+    )
+
+
+def _approach(racer: Row) -> Text | None:
+    """Return how a racer goes about it: as its attempt said, else as it was declared."""
+    if said := racer["approach"]:
+        return Text(said, _worker(racer), "approaches", label="Approach:", aside=True)
+    if declared := racer["declared"]:
+        return Text(declared, racer["declared_by"], "approaches", label="Approach:", aside=True)
+    return None
+
+
+def _tried_elsewhere(a: Row, now: datetime) -> Item:
+    """How a like approach failed at another card of the goal."""
+    item = Item(f"- At {a['key']}, attempt {a['number']} failed {age(a['finished_at'], now)}")
+    for name, label, what in (
+        ("approach", "Approach:", "approaches"),
+        ("error", "Error:", "errors"),
+        ("lesson", "Lesson:", "lessons"),
+    ):
+        if text := a[name]:
+            item.texts.append(Text(text, _worker(a), what, label=label, aside=True))
+    return item
+
+
+def _revived(d: Row, now: datetime) -> Item:
+    """A dead end that may be none any more, and why."""
+    line = f"- Perhaps worth another try: {_said_inline(d['title'])}, {age(d['at'], now)}, because"
+    return Item(line, [Text(d["because"], d["actor"], "reasons", aside=True)])
 
 
 def _alike(attempts: Iterable[Row]) -> list[list[Row]]:
@@ -500,20 +664,30 @@ def _alike(attempts: Iterable[Row]) -> list[list[Row]]:
     for a in attempts:
         if a["status"] in (Status.FAILED, Status.EXPIRED):
             words = f"{a['status']} {a['approach'].head} {a['error'].head}"[:400]
-            merged.setdefault(_signature(words), []).append(a)
+            merged.setdefault(approaches.alike_by(words), []).append(a)
     return list(merged.values())
 
 
+def _other_approaches(same: list[Row], told: Row) -> list[Text]:
+    """Return what else was tried that failed in the same way, where it differs by a number."""
+    others = {" ".join(_whole(a["approach"]).split()): a for a in same if a["approach"]}
+    others.pop(" ".join(_whole(told["approach"]).split()), None)
+    if not others:
+        return []
+    listed = "; ".join(inline(words, 30) for words in list(others)[:OTHERS])
+    more = f"; and {len(others) - OTHERS} more" if len(others) > OTHERS else ""
+    return [Text(Excerpt(listed + more), "workers", "approaches", label="As did:", aside=True)]
+
+
 def _once(dead_ends: Iterable[Row]) -> list[tuple[Row, int]]:
-    """Return each dead end once, the first of its title, with how often it was recorded."""
+    """Return each dead end once, the first of its title, with how often it was recorded.
+
+    Those that differ in a number are two: the one version is none of the other.
+    """
     merged: dict[str, list[Row]] = {}
     for d in dead_ends:
-        merged.setdefault(_signature(d["title"]), []).append(d)
+        merged.setdefault(discoveries.signature_of(d["kind"], d["title"]), []).append(d)
     return [(same[0], len(same)) for same in merged.values()]
-
-
-def _signature(words: str) -> str:
-    return " ".join(_VARYING.sub("#", words.lower()).strip(" .!").split())
 
 
 def _numbers(attempts: list[Row]) -> str:
@@ -550,12 +724,36 @@ def _parents(facts: Facts, now: datetime) -> Section:
 # ── words ────────────────────────────────────────────────────────────────────────────────
 
 
+def _steps_recorded(n: int) -> str:
+    return f"{n} step{'' if n == 1 else 's'} recorded"
+
+
 def _pin(row: Row) -> str:
     return " [pinned]" if row["pinned"] else ""
 
 
 def _and_more(total: int) -> Callable[[int], list[str]]:
     return lambda shown: [f"- and {total - shown} more"]
+
+
+def _in_short(lead: str, titles: list[str], total: int) -> Callable[[int], list[str]]:
+    """Return what stands for the items left out: their titles, shorter and shorter, then a
+    count."""
+
+    said = cache(_said_inline)  # asked for once for each item that might be the last
+
+    def lines(shown: int) -> list[str]:
+        left = [title for title in titles[shown:] if title]
+        listed = [
+            f"- {lead}: {'; '.join(said(t, most) for t in left[:SHORT_TITLES])}"
+            for most in (80, 40, 20, 12)
+            if left
+        ]
+        unsaid = total - shown - min(len(left), SHORT_TITLES)
+        more = f"; and {unsaid} more" if unsaid else ""
+        return [*(line + more for line in listed), f"- and {total - shown} more"]
+
+    return lines
 
 
 def _goal_path(facts: Facts) -> str:

@@ -51,8 +51,8 @@ def me(as_json: bool) -> None:
     if as_json:
         print_json(who)
         return
-    scopes = ", ".join(who["scopes"])
-    show(facts([("Server", client.url), ("Name", who["name"]), ("Everywhere", scopes)]))
+    everywhere = who["everywhere"] or ""
+    show(facts([("Server", client.url), ("Name", who["name"]), ("Everywhere", everywhere)]))
     rows = [(board["key"], board["name"], board["role"]) for board in who["boards"]]
     show(table(["Board", "Name", "Role"], rows, wide="Name"))
 
@@ -67,8 +67,18 @@ def token() -> None:
 @board_option
 @click.option("--role", type=click.Choice(["viewer", "member", "operator"]), default="member")
 @click.option("--expires", metavar="INSTANT", help="When it ends, such as 2030-01-01T00:00:00Z.")
+@click.option(
+    "--carries-secrets", is_flag=True, help="For `holdfast worker`: it is told board secrets."
+)
 @json_option
-def create(name: str, board: str | None, role: str, expires: str | None, as_json: bool) -> None:
+def create(
+    name: str,
+    board: str | None,
+    role: str,
+    expires: str | None,
+    carries_secrets: bool,
+    as_json: bool,
+) -> None:
     """Print a new token for NAME. It is printed this once and kept nowhere.
 
     Only the token goes to standard output: TOKEN=$(holdfast token create ada).
@@ -77,6 +87,8 @@ def create(name: str, board: str | None, role: str, expires: str | None, as_json
         body: dict[str, Any] = {"name": name, "board": the_board(client, board), "role": role}
         if expires:
             body["expires_at"] = expires
+        if carries_secrets:
+            body["carries_secrets"] = True
         made = client.post("/tokens", body)
     if as_json:
         print_json(made)

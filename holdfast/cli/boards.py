@@ -7,7 +7,6 @@ from typing import Any
 import click
 from rich.text import Text
 
-import holdfast
 from holdfast.cli.options import (
     Cap,
     board_option,
@@ -336,39 +335,3 @@ def card_table(cards: list[JSON]) -> Any:
         for card in cards
     ]
     return table(["Card", "State", "Title", "Who or why", "Since"], rows, wide="Title")
-
-
-@click.group()
-def worker() -> None:
-    """See who works."""
-
-
-@worker.command("list")
-@json_option
-def list_workers(as_json: bool) -> None:
-    """List the workers, what they can do and what they hold."""
-    with connect() as client:
-        found = list(client.pages("/workers"))
-        held = _held(client, found)
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (
-            w["name"],
-            ", ".join(held[attempt["id"]] for attempt in w["attempts"]),
-            ", ".join(w["capabilities"]),
-            ago(w["last_seen_at"]),
-        )
-        for w in found
-    ]
-    show(table(["Worker", "Holds", "Can", "Last seen"], rows))
-
-
-def _held(client: holdfast.Client, workers: list[JSON]) -> dict[str, str]:
-    """Return the key of each card that is held, by attempt."""
-    attempts = [attempt for w in workers for attempt in w["attempts"]]
-    if not attempts:
-        return {}
-    keys = {card["id"]: card["key"] for card in client.pages("/cards", state="running")}
-    return {a["id"]: keys.get(a["card"], a["card"]) for a in attempts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ from holdfast.cli.printing import (
     ago,
     clean,
     facts,
+    if_nobody_answers,
     note,
     paragraph,
     print_json,
@@ -34,6 +36,7 @@ from holdfast.cli.printing import (
     show,
     state,
     table,
+    visible,
 )
 from holdfast.protocol import JSON, PAGE, segment
 
@@ -225,8 +228,15 @@ def show_card(card: str, as_json: bool) -> None:
             waits = " (open)" if message["kind"] == "question" and not message["closed_at"] else ""
             say(f"{message['kind']} {message['id']} of {who}{waits}")
             paragraph("\n".join(f"  {line}" for line in clean(message["text"]).splitlines()))
+            if message["detail"]:
+                shown = visible(message["detail"]).splitlines()
+                paragraph("\n".join(f"  | {line}" for line in shown))
             for option in message["options"] or []:
                 say(f"  - {option}")
+            if message["reason"]:
+                paragraph(f"  because: {clean(message['reason'])}")
+            if waits and (lapses := if_nobody_answers(message)):
+                say(f"  {lapses}")
 
 
 @card.command("move")
@@ -331,37 +341,61 @@ def message(card: str, text: str, as_json: bool) -> None:
 
 @click.command()
 @card_argument
-@click.argument("text", type=PROSE)
+@click.argument("text", type=PROSE, required=False)
 @click.option("--question", type=int, metavar="ID", help="Which one, where several are open.")
+@click.option("--reason", type=PROSE, help="Why, such as why not.")
 @json_option
 @click.pass_context
 def answer(
-    context: click.Context, card: str, text: str, question: int | None, as_json: bool
+    context: click.Context,
+    card: str,
+    text: str | None,
+    question: int | None,
+    reason: str | None,
+    as_json: bool,
 ) -> None:
-    """Answer a card's open question, which makes it claimable again."""
+    """Answer a card's open question, which makes it claimable again.
+
+    TEXT is one of the options, yes or no to an approval, a number, a date, or words; - reads it
+    from standard input. Without it you are asked, and what you type of a secret is not shown.
+    """
     with connect() as client:
         path = f"/cards/{segment(card)}/messages"
-        question = question or _open_question(client, path)
-        if question is None:
+        asked = _open_question(client, path, question)
+        if asked is None:
             note(f"{card} has no open question; `holdfast message` leaves a note")
             context.exit(Exit.NOTHING)
-        made = client.post(path, {"text": text, "answers": question})
+        question = int(asked["id"])
+        body: JSON = {"text": text or _typed(asked), "answers": question}
+        made = client.post(path, {**body, "reason": reason} if reason else body)
     if as_json:
         print_json(made)
         return
     say(f"Answered question {question} of {card}.")
 
 
-def _open_question(client: holdfast.Client, path: str) -> int | None:
+def _typed(asked: JSON) -> str:
+    """Return what a person types for an answer. Raises UsageError where nobody sits."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("Say TEXT, or - to read it from standard input.")
+    secret = asked["question_kind"] == "secret"
+    return str(click.prompt(asked["text"], hide_input=secret, err=True))
+
+
+def _open_question(client: holdfast.Client, path: str, wanted: int | None) -> JSON | None:
+    """Return the card's open question, or the one ``wanted`` whatever became of it."""
     found = [
         message
         for message in client.pages(path)
-        if message["kind"] == "question" and not message["closed_at"]
+        if (message["id"] == wanted if wanted else not message["closed_at"])
+        and message["kind"] == "question"
     ]
+    if wanted and not found:
+        return {"id": wanted, "question_kind": "text", "text": "Answer"}  # the server says why not
     if len(found) > 1:
         ids = ", ".join(str(message["id"]) for message in found)
         raise click.UsageError(f"Say which question with --question: {ids}.")
-    return int(found[0]["id"]) if found else None
+    return found[0] if found else None
 
 
 @click.command()

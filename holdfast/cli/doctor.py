@@ -207,7 +207,7 @@ def _token(who: places.Login) -> Iterator[Finding]:
     yield _well("token", f"{told['name']}")
     boards = [f"{board['key']} as {board['role']}" for board in told["boards"]]
     if not boards:
-        remedy = "Make one with `holdfast board add`." if told["scopes"] else make
+        remedy = "Make one with `holdfast board add`." if told["everywhere"] else make
         yield Finding("role", "warning", "It sees no board.", remedy)
     elif all(board["role"] == "viewer" for board in told["boards"]):
         remedy = "Ask for a token with the role member to work on cards."

@@ -9,9 +9,18 @@ import click
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import board_option, json_option
 from holdfast.cli.places import connect
-from holdfast.cli.printing import ago, note, print_json, show, table
+from holdfast.cli.printing import ago, if_nobody_answers, note, print_json, show, table, visible
+from holdfast.protocol import JSON
 
-KINDS = ("question", "review", "blocked", "stalled", "budget", "mention")
+KINDS = ("question", "review", "blocked", "stalled", "budget", "goal", "host", "mention")
+
+
+def _what(notice: JSON) -> str:
+    """Return what the notice says and, for a question, what answers it and until when."""
+    parts = [notice["text"], visible(notice["detail"])]
+    if notice["options"]:
+        parts.append(f"[{' / '.join(notice['options'])}]")
+    return " ".join(filter(None, [*parts, if_nobody_answers(notice)]))
 
 
 @click.command()
@@ -33,7 +42,7 @@ def inbox(context: click.Context, board: str | None, kind: str | None, as_json: 
     if as_json:
         print_json(found)
     elif found:
-        rows = [(n["kind"], n["card"], n["title"], n["text"], ago(n["at"])) for n in found]
+        rows = [(n["kind"], n["card"] or "", n["title"], _what(n), ago(n["at"])) for n in found]
         show(table(["Kind", "Card", "Title", "What", "Age"], rows, wide="What"))
     else:
         note("Nothing waits for a person.")

@@ -7,11 +7,19 @@ from typing import IO, Any
 import click
 
 from holdfast.cli.exits import Exit
-from holdfast.cli.options import PROSE, board_option, card_argument, json_option
+from holdfast.cli.options import (
+    PROSE,
+    board_option,
+    bounded,
+    budget_option,
+    card_argument,
+    json_option,
+)
 from holdfast.cli.places import connect
 from holdfast.cli.printing import (
     ago,
     clean,
+    duration,
     encoded,
     note,
     one_line,
@@ -71,6 +79,9 @@ def diff(card: str, checkpoint: int, against: int | None, as_json: bool) -> None
         for test in found["tests"][outcome]:
             flaky = " (flaky)" if test in found["tests"]["flaky"] else ""
             say(one_line(f"{words}{flaky}: {test}"))
+    for change in found.get("environment") or ():
+        before, after = change.get("from"), change.get("to")
+        say(one_line(f"environment: {change['name']} {_became(before, after)}"))
     for kind in ("decisions", "discoveries"):
         for memory in found[kind]:
             say(one_line(f"{kind[:-1] if kind == 'decisions' else 'discovery'}: {memory['title']}"))
@@ -78,6 +89,12 @@ def diff(card: str, checkpoint: int, against: int | None, as_json: bool) -> None
         _files(found["workspace"])
     if found["note"]:
         note(found["note"])
+
+
+def _became(before: str | None, after: str | None) -> str:
+    if before is None or after is None:
+        return "added" if after else "removed"
+    return "changed" if after.startswith("sha256:") else f"{before} -> {after}"
 
 
 def _files(workspace: JSON) -> None:
@@ -172,6 +189,14 @@ def adopt(card: str, salvage: int, next_step: str | None, as_json: bool) -> None
 @click.option("--title", help="The card's own unless told.")
 @click.option("--count", type=click.IntRange(1, 10), help="More than one race each other.")
 @click.option("--approach", "approaches", type=PROSE, multiple=True, help="One card for each.")
+@click.option(
+    "--choose",
+    type=click.Choice(["first", "person", "score"]),
+    help="Who wins a race: the first to be completed unless told.",
+)
+@click.option("--score", metavar="COMMAND", help="Prints a finisher's number; the highest wins.")
+@click.option("--deadline-seconds", type=click.IntRange(min=1), help="Of a race with --score.")
+@budget_option
 @json_option
 def fork(
     card: str,
@@ -179,9 +204,13 @@ def fork(
     title: str | None,
     count: int | None,
     approaches: tuple[str, ...],
+    choose: str | None,
+    score: str | None,
+    deadline_seconds: int | None,
+    bounds: tuple[tuple[str, str | None], ...],
     as_json: bool,
 ) -> None:
-    """Make cards that start from CHECKPOINT; of several the first to be completed wins."""
+    """Make cards that start from CHECKPOINT; several of them race, and one wins."""
     body: JSON = {"checkpoint": checkpoint}
     if title:
         body["title"] = title
@@ -191,6 +220,14 @@ def fork(
         body["approaches"] = list(approaches)
     if count:
         body["count"] = count
+    if choose or score:
+        body["choose"] = choose or "score"
+    if score:
+        body["score"] = score
+    if deadline_seconds:
+        body["deadline_seconds"] = deadline_seconds
+    if bounds:
+        body["budgets"] = bounded(bounds)
     with connect() as client:
         made = client.post(f"/cards/{segment(card)}/fork", body)
     if as_json:
@@ -203,12 +240,108 @@ def fork(
 @click.command()
 @card_argument
 @click.option(
+    "--part", "parts", type=PROSE, multiple=True, metavar="TITLE", help="One for each, 2 to 20."
+)
+@click.option("--checkpoint", type=click.IntRange(min=1), help="The newest unless told.")
+@json_option
+def split(card: str, parts: tuple[str, ...], checkpoint: int | None, as_json: bool) -> None:
+    """Hand a card's work to part-cards; it goes on once they are completed and joined.
+
+    Without --part, show how the parts of its newest split stand.
+    """
+    path = f"/cards/{segment(card)}/split"
+    with connect() as client:
+        if parts:
+            body: JSON = {"parts": [{"title": title} for title in parts]}
+            if checkpoint:
+                body["checkpoint"] = checkpoint
+            found = client.post(path, body)
+        else:
+            found = client.get(path)
+    if as_json:
+        print_json(found)
+    elif parts:
+        for one in found["parts"]:
+            say(one_line(f"Made {one['key']}: {one['title']}"))
+    else:
+        rows = [
+            (p["card"], p["state"], p["title"], p["blocked_reason"] or p["outcome"])
+            for p in found["parts"]
+        ]
+        show(table(["", "State", "Part", "How it stands"], rows, wide="How it stands"))
+        if found["joined_as"]:
+            say(f"Joined as C{found['joined_as']}.")
+        if found["files"]:
+            note(one_line(f"Several parts changed the same lines of {', '.join(found['files'])}."))
+
+
+@click.command()
+@card_argument
+@json_option
+def race(card: str, as_json: bool) -> None:
+    """Show the race that a card runs in: all racers side by side."""
+    with connect() as client:
+        found = client.get(f"/cards/{segment(card)}/race")
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            f"{r['card']}{' *' if r['card'] == found['winner'] else ''}",
+            r["state"],
+            "" if r["tests_passed"] is None else f"{r['tests_passed']}/{r['tests_failed'] or 0}",
+            "" if r["additions"] is None else f"+{r['additions']} -{r['deletions'] or 0}",
+            f"{float(r['usage']['cost_usd']):g}",
+            duration(r["seconds"]),
+            r["problem"] if r["score"] is None else f"{r['score']:g}",
+            r["lost"] or r["approach"],
+        )
+        for r in found["racers"]
+    ]
+    columns = [
+        "",
+        "State",
+        "Tests",
+        "Changed",
+        "USD",
+        "Worked",
+        "Score",
+        "Approach, or why it lost",
+    ]
+    show(table(columns, rows, wide=columns[-1]))
+    if found["winner"]:
+        say(one_line(f"{found['winner']} won {ago(found['decided_at'])}."))
+
+
+@click.command()
+@card_argument
+@json_option
+def choose(card: str, as_json: bool) -> None:
+    """Make a card in review the winner of its race; for people."""
+    with connect() as client:
+        won = client.post(f"/cards/{segment(card)}/choose", {})
+    if as_json:
+        print_json(won)
+    else:
+        say(f"{won['key']} won; it is {won['state']}.")
+
+
+with_secrets_option = click.option(
+    "--with-secrets", is_flag=True, help="Even if files hold a secret of the board."
+)
+
+
+@click.command()
+@card_argument
+@click.option(
     "--output", type=click.File("wb", lazy=True), default="-", help="Standard output unless told."
 )
-def patch(card: str, output: IO[bytes]) -> None:
+@with_secrets_option
+def patch(card: str, output: IO[bytes], with_secrets: bool) -> None:
     """Write all that the card changed as one patch, for `git am` or `git apply`."""
+    asked = "?with_secrets=true" if with_secrets else ""
     with connect() as client:
-        output.write(client.request("GET", f"/cards/{segment(card)}/patch").content)
+        output.write(client.request("GET", f"/cards/{segment(card)}/patch{asked}").content)
 
 
 @click.command()
@@ -221,10 +354,20 @@ def patch(card: str, output: IO[bytes]) -> None:
 )
 @click.option("--into", metavar="BRANCH", help="The one the repository shows unless told.")
 @click.option("--message", type=PROSE, help="Of the commit that merges or squashes.")
+@with_secrets_option
 @json_option
-def merge(card: str, strategy: str, into: str | None, message: str | None, as_json: bool) -> None:
+def merge(
+    card: str,
+    strategy: str,
+    into: str | None,
+    message: str | None,
+    with_secrets: bool,
+    as_json: bool,
+) -> None:
     """Merge a card's files into the board's repository and approve it; for people."""
-    body = {"strategy": strategy, "into": into or "", "message": message or ""}
+    body: dict[str, Any] = {"strategy": strategy, "into": into or "", "message": message or ""}
+    if with_secrets:
+        body["with_secrets"] = True
     with connect() as client:
         made = client.post(f"/cards/{segment(card)}/merge", body)
     if as_json:
@@ -274,4 +417,17 @@ def _tell(verdict: JSON) -> None:
         say(one_line(f"{verdict['card']}: {where}{fault['problem']}"))
 
 
-COMMANDS = (checkpoints, diff, name, rewind, fork, salvages, adopt, patch, merge)
+COMMANDS = (
+    checkpoints,
+    diff,
+    name,
+    rewind,
+    fork,
+    race,
+    choose,
+    split,
+    salvages,
+    adopt,
+    patch,
+    merge,
+)

@@ -104,8 +104,8 @@ def login() -> Login:
     return Login(url, token or (kept.token if kept.url == url else ""))
 
 
-def connect(patience: float = BRIEF_PATIENCE_SECONDS, timeout: float = 30.0) -> holdfast.Client:
-    """Return a client of the server that the login names. Raises Error where there is no token."""
+def known() -> Login:
+    """Return the login, which has a token. Raises Error where there is none."""
     who = login()
     if not who.token:
         raise holdfast.Unauthorized(
@@ -113,4 +113,10 @@ def connect(patience: float = BRIEF_PATIENCE_SECONDS, timeout: float = 30.0) -> 
             status=401,
             problem={"code": "not_authenticated"},
         )
+    return who
+
+
+def connect(patience: float = BRIEF_PATIENCE_SECONDS, timeout: float = 30.0) -> holdfast.Client:
+    """Return a client of the server that the login names. Raises Error where there is no token."""
+    who = known()
     return holdfast.Client(who.url, who.token, timeout=timeout, patience=patience)

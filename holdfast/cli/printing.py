@@ -9,7 +9,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -50,6 +50,11 @@ def clean(value: object) -> str:
     """Return ``value`` as text that a terminal shows and does not obey; lines stay lines."""
     text = str(value).replace("\r\n", "\n")
     return _CONTROLS.sub("", _ESCAPES.sub("", text))
+
+
+def visible(value: object) -> str:
+    """Return ``value`` verbatim, what can't be seen or could steer spelled out as an escape."""
+    return _CONTROLS.sub(lambda m: repr(m[0])[1:-1], str(value))
 
 
 def one_line(value: object) -> str:
@@ -150,6 +155,20 @@ def say(sentence: str) -> None:
 def note(sentence: str) -> None:
     """Print one sentence on standard error, beside the output."""
     click.echo(f"holdfast: {clean(sentence)}", err=True)
+
+
+def if_nobody_answers(question: Mapping[str, Any]) -> str:
+    """Return in one sentence what follows when the question stays unanswered; "" if nothing."""
+    due = question["due_at"]
+    if not due:
+        return ""
+    then = {
+        "default": f"the answer is “{question['default']}”",
+        "fail": "the card stays blocked for good",
+        "stay": "it goes on waiting",
+    }[question["on_timeout"]]
+    at = datetime.fromisoformat(due).astimezone(UTC)
+    return f"Without an answer by {at:%Y-%m-%d %H:%M} UTC {then}."
 
 
 def ago(instant: str | None, now: datetime | None = None) -> str:

@@ -32,6 +32,10 @@ LOOK_SECONDS = 0.5
 #: The kinds of failure that there are.
 FAULTS = ("transient", "rate_limited", "infrastructure", "agent_error", "red_checks")
 
+#: What a question may ask for, and what may follow when nobody answers.
+ASKS = ("text", "choice", "approve", "number", "date", "secret")
+ON_TIMEOUT = ("default", "fail", "stay")
+
 worker_options: tuple[Callable[..., Any], ...] = (
     click.option(
         "--worker",
@@ -220,7 +224,11 @@ def heartbeat(
 @click.argument("summary", type=PROSE)
 @click.option("--next", "next_step", type=PROSE, help="What whoever goes on does first.")
 @click.option("--state", type=PLAIN, help="Whatever you need to go on: JSON, @FILE or -.")
-@click.option("--tests", type=PLAIN, help='{"passed": 12, "failed": 1, "failing": ["test_x"]}')
+@click.option(
+    "--tests",
+    type=PLAIN,
+    help='{"passed": 12, "failed": 1, "failing": ["test_x"], "passing": ["test_y"]}',
+)
 @click.option("--key", help="The same key again saves nothing more.")
 @json_option
 def checkpoint(summary: str, as_json: bool, **more: Any) -> None:
@@ -239,21 +247,49 @@ def log(text: str, stream: str, step: str | None) -> None:
 
 
 @click.command()
+@click.argument("approach", type=PROSE)
+@click.option("--differs", type=PROSE, help="What is different from a like one that failed.")
+@json_option
+def approach(approach: str, differs: str | None, as_json: bool) -> None:
+    """Say how this attempt goes about its card, and hear what failed before and looks alike.
+
+    Where the board enforces dead ends, what failed as it is is refused unless --differs says what
+    is different.
+    """
+    answer = under_lease(lambda attempt: attempt.approach(approach, differs))
+    _print(answer, as_json, "Noted how it goes about it.")
+    for one in [] if as_json else answer["similar_failed"]:
+        note(f"Failed before: {one['approach']}{_how_it_ended(one)}")
+    for other in [] if as_json else answer["in_force"]:
+        note(f"In force: {other['title']} ({other['id']}).")
+
+
+def _how_it_ended(failed: JSON) -> str:
+    """Return the lesson or error of a failed approach, and why it may be tried all the same."""
+    ended = failed["lesson"] or failed["error"]
+    but = failed["because"] or failed["instead"]
+    return (f": {ended}" if ended else "") + (f" (but: {but})" if but else "")
+
+
+@click.command()
 @click.argument("title")
 @click.argument("rationale", type=PROSE)
 @click.option("--alternative", "alternatives", multiple=True, help="Repeatable.")
+@click.option("--context", type=PROSE)
+@click.option("--consequences", type=PROSE)
+@click.option("--file", "files", multiple=True, help="A path that it is about; repeatable.")
 @click.option("--supersedes", metavar="ID")
+@click.option("--differs", help="Why it can stand beside those that it resembles.")
 @json_option
-def decide(
-    title: str, rationale: str, alternatives: tuple[str, ...], supersedes: str | None, as_json: bool
-) -> None:
+def decide(title: str, rationale: str, as_json: bool, **more: Any) -> None:
     """Record a decision on the goal, and why."""
-    answer = under_lease(
-        lambda attempt: attempt.decision(
-            title, rationale, alternatives=list(alternatives) or None, supersedes=supersedes
-        )
-    )
+    fields: dict[str, Any] = {
+        k: list(v) if isinstance(v, tuple) else v for k, v in more.items() if v
+    }
+    answer = under_lease(lambda attempt: attempt.decision(title, rationale, **fields))
     _print(answer, as_json, f"Recorded the decision {answer['id']}.")
+    for other in [] if as_json else answer.get("in_force", []):
+        note(f"In force, too: {other['title']} ({other['id']}).")
 
 
 KINDS = ["failing_test", "architecture_issue", "new_requirement", "dead_end", "fact"]
@@ -264,15 +300,42 @@ KINDS = ["failing_test", "architecture_issue", "new_requirement", "dead_end", "f
 @click.argument("title")
 @click.option("--detail", type=PROSE)
 @click.option("--severity", type=click.Choice(["low", "medium", "high", "critical"]))
+@click.option("--rests-on", metavar="REQUIREMENT", help="Words of the goal a dead end rests on.")
+@click.option(
+    "--environment",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What a fact says of it, or a dead end rests on; repeatable.",
+)
 @json_option
 def discover(
-    kind: str, title: str, detail: str | None, severity: str | None, as_json: bool
+    kind: str,
+    title: str,
+    detail: str | None,
+    severity: str | None,
+    rests_on: str | None,
+    environment: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Record on the goal what was found out."""
+    named = dict(pair.partition("=")[::2] for pair in environment)
+    more: dict[str, Any] = {}
+    if kind == "dead_end" and (rests_on or named):
+        more["rests_on"] = {
+            **({"requirement": rests_on} if rests_on else {}),
+            **({"environment": named} if named else {}),
+        }
+    elif named:
+        more["environment"] = named
     answer = under_lease(
-        lambda attempt: attempt.discovery(kind, title, detail=detail, severity=severity)
+        lambda attempt: attempt.discovery(kind, title, detail=detail, severity=severity, **more)
     )
     _print(answer, as_json, f"Recorded the discovery {answer['id']}.")
+    for other in [] if as_json else answer.get("alike", []):
+        note(
+            f"Perhaps the same: {other['title']}. holdfast discovery merge {answer['id']}"
+            f" {other['id']} makes them one."
+        )
 
 
 @click.command()
@@ -321,11 +384,31 @@ def fail(error: str, lesson: str | None, final: bool, fault: str | None, as_json
 @click.argument("reason", type=PROSE)
 @click.option("--question", type=PROSE, help="What a person is asked.")
 @click.option("--option", "choices", multiple=True, help="An answer to choose; repeatable.")
+@click.option("--kind", type=click.Choice(ASKS), help="What answers it takes; text unless told.")
+@click.option("--detail", type=PROSE, help="What is to be approved, verbatim; - reads it.")
+@click.option("--timeout", type=click.IntRange(min=1), metavar="SECONDS", help="To answer within.")
+@click.option("--default", metavar="ANSWER", help="The answer when the time is up.")
+@click.option("--on-timeout", type=click.Choice(ON_TIMEOUT), help="What happens then.")
 @json_option
-def block(reason: str, question: str | None, choices: tuple[str, ...], as_json: bool) -> None:
+def block(
+    reason: str,
+    question: str | None,
+    choices: tuple[str, ...],
+    kind: str | None,
+    timeout: int | None,
+    as_json: bool,
+    **terms: str | None,
+) -> None:
     """End the attempt: a person is needed, for REASON."""
     answer = under_lease(
-        lambda attempt: attempt.block(reason, question=question, options=list(choices) or None)
+        lambda attempt: attempt.block(
+            reason,
+            question=question,
+            options=list(choices) or None,
+            question_kind=kind,
+            timeout_seconds=timeout,
+            **terms,
+        )
     )
     _ended(answer, as_json)
 

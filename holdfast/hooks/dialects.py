@@ -23,6 +23,7 @@ _HOLDING = frozenset(
         "record_decision",
         "record_discovery",
         "propose_card",
+        "state_approach",
     }
 )
 # A tool of an MCP server comes as mcp__holdfast__claim_card, mcp_holdfast_claim_card,

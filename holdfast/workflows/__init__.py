@@ -161,12 +161,36 @@ class Context:
         if key not in self._recorded:
             self._ask("record", key=key, title=summary, checkpoint=summary, next_step=next_step)
 
-    def ask(self, key: str, question: str, options: Sequence[str] = ()) -> str:
-        """Return a person's answer. Until there is one the card is blocked, the worker free."""
+    def ask(
+        self,
+        key: str,
+        question: str,
+        options: Sequence[str] = (),
+        *,
+        kind: str = "",
+        detail: str = "",
+        default: str = "",
+        timeout_seconds: int | None = None,
+        on_timeout: str = "",
+    ) -> str:
+        """Return a person's answer. Until there is one the card is blocked, the worker free.
+
+        ``kind`` is text, choice, approve (of what stands in ``detail``: yes or no), number,
+        date, or secret: kept sealed under the one name in ``options``, which is the answer.
+        When nobody answers within ``timeout_seconds`` the ``default`` is the answer, or
+        the card stays blocked for good (``on_timeout="fail"``) or goes on waiting (``"stay"``).
+        """
         self._begin_of(key, "ask")
         if key in self._recorded:
             return str(self._recorded[key]["answer"])
-        answered = self._ask("ask", key=key, question=question, options=list(options))
+        terms = {
+            "question_kind": kind,
+            "detail": detail,
+            "default": default,
+            "timeout_seconds": timeout_seconds,
+            "on_timeout": on_timeout,
+        }
+        answered = self._ask("ask", key=key, question=question, options=list(options), terms=terms)
         return str(answered["answer"])
 
     def sleep(self, key: str, seconds: float) -> None:

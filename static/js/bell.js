@@ -7,8 +7,8 @@
 import {gettext} from "./words.js";
 
 const EVERY = 30_000, SOON = 3_000, TOLD = "inbox-told";
-const link = document.querySelector("[data-bell]"), title = document.title.replace(/^\(\d+\+?\) /, "");
-let timer, due = 0, asking = false, leads = false, shown = link?.querySelector("[data-waiting]").textContent.trim() ?? "";
+const link = document.querySelector("[data-bell]"), spots = document.querySelectorAll("[data-waiting]"), title = document.title.replace(/^\(\d+\+?\) /, "");
+let timer, due = 0, asking = false, leads = false, shown = spots[0]?.textContent.trim() ?? "";
 
 const may = () => "Notification" in window && Notification.permission === "granted";
 
@@ -18,13 +18,15 @@ export function retitle() {
 }
 
 function show(count) {
-  const text = count > 99 ? "99+" : count ? String(count) : "", spot = link.querySelector("[data-waiting]");
-  spot.classList.toggle("hot", count > 0);
+  const text = count > 99 ? "99+" : count ? String(count) : "";
   if (text === shown) return;
   shown = text;
   retitle();
-  spot.textContent = text;
-  if (text) spot.append(Object.assign(document.createElement("span"), {className: "sr", textContent: ` ${gettext("open")}`}));
+  for (const spot of spots) {
+    spot.classList.toggle("hot", count > 0);
+    spot.textContent = text;
+    if (text) spot.append(Object.assign(document.createElement("span"), {className: "sr", textContent: ` ${gettext("open")}`}));
+  }
   document.dispatchEvent(new CustomEvent("inbox", {detail: count}));
 }
 

@@ -1,7 +1,7 @@
 /* The board: everybody else's changes, live, and what is clicked on it. */
-import {announce, call, toast} from "./api.js";
+import {announce, answering, call, toast} from "./api.js";
 import {connect} from "./live.js";
-import {concerns, measure, refresh, reheard, reread, retape} from "./board/cards.js";
+import {concerns, isRead, measure, refresh, rebudget, reheard, reread, retape} from "./board/cards.js";
 import {fold, unfold} from "./board/columns.js";
 import {quickAdd} from "./board/compose.js";
 import {$, $$, board, columnOf, key, make, narrow, tabs} from "./board/dom.js";
@@ -23,7 +23,7 @@ board.addEventListener("click", async event => {
   else if (target.dataset.fold !== undefined) fold(columnOf(target));
   else if (target.dataset.option !== undefined) {
     const form = $("[data-answer]", target.closest(".card"));
-    $("textarea", form).value = target.dataset.option;
+    form.elements.text.value = target.dataset.option;
     form.requestSubmit();
   }
 });
@@ -32,12 +32,12 @@ board.addEventListener("submit", async event => {
   const form = event.target.closest("[data-answer]");
   if (!form) return;
   event.preventDefault();
-  const card = form.closest(".card"), text = $("textarea", form), reply = form.closest("details");
+  const card = form.closest(".card"), {text, reason} = form.elements, reply = form.closest("details");
   if (!text.value.trim()) { text.focus(); return; }
   try {
-    await call("POST", `/cards/${card.dataset.card}/messages`, {text: text.value, answers: Number(form.dataset.answer)});
+    await call("POST", `/cards/${card.dataset.card}/messages`, answering(text, reason, form.dataset.answer));
     text.value = "";
-    reply.open = false;
+    if (reply) reply.open = false;
     announce(gettext("{key} answered.", card.dataset));
     await refresh([card.dataset.card]);
     $(".t", card).focus({preventScroll: true});
@@ -112,9 +112,10 @@ const live = connect({
     const working = events.some(event => event.kind.startsWith("step."));
     document.getElementById("live-seq").textContent = `· event ${events.at(-1).seq.toLocaleString()}`;
     // A step by itself changes only the tape, unless the card isn't shown as running yet.
-    const structural = events.filter(e => e.data.card || e.kind.startsWith("checkpoint.") || e.data.checkpoint);
+    const structural = events.filter(e => (e.data.card || e.kind.startsWith("checkpoint.") || e.data.checkpoint) && !isRead(e));
     if (structural.length) await refresh(new Set(structural.filter(concerns).map(e => e.subject)), events.at(-1).seq);
     else if (working) retape();
+    if (events.some(({kind, data}) => kind.startsWith("budget.") && data.of !== "card")) rebudget().catch(() => {});
     calmed(events.length);
   },
   onPresence: meet,
@@ -153,7 +154,7 @@ const sights = new IntersectionObserver(entries => {
 }, {root: board, threshold: 0.6});
 $$(".col", board).forEach(column => sights.observe(column));
 if (narrow.matches && !location.hash) {
-  const busy = $('.col[data-kind="in_progress"]:has(.card)', board);
+  const busy = $('.col[data-kind="in_progress"]:has(.card)', board) ?? (board.dataset.query && $(".col:has(.card)", board));
   if (busy) board.scrollTo({left: busy.offsetLeft - board.offsetLeft});
 }
 unfold();

@@ -1,13 +1,15 @@
 /* The card page: its parts renewed as events arrive, the running step's output as it comes. */
-import {announce, call, toast} from "./api.js";
+import {announce, answering, call, toast} from "./api.js";
 import {connect} from "./live.js";
 import {count} from "./lease.js";
+import {ABOUT, settled} from "./discoveries.js";
 import {mentions} from "./mention.js";
 import {editing, ready, show} from "./edit.js";
 import {grown, logs} from "./log.js";
 import {walkable, walking} from "./lineage.js";
 import {coloured} from "./terminal.js";
 import {aside, reviewing, viewed} from "./review.js";
+import {WORDS, anchored} from "./renewed.js";
 import {pushUndo} from "./undo.js";
 import "./unfold.js";
 import {gettext} from "./words.js";
@@ -15,13 +17,23 @@ import {gettext} from "./words.js";
 const main = document.getElementById("main");
 const {card, key, board} = main.dataset;
 
+let left = false;
+
+/* To the board, for the card is gone. Who deletes it hears of that as an event as well: a second
+   departure would break off the first. */
+function leave() {
+  if (left) return;
+  left = true;
+  location.href = `/boards/${board}`;
+}
+
 /* ---- renewing ---------------------------------------------------------------------------- */
 
 /* Reads the page again and makes this one like it, node by node: what has focus, is open, selected
    or half typed stays as it is. */
 async function renew() {
   const url = location.href, answer = await fetch(url);
-  if (!answer.ok) { if (answer.status === 404) location.href = `/boards/${board}`; return; }
+  if (!answer.ok) { if (answer.status === 404) leave(); return; }
   let text = await answer.text();
   if (url !== location.href) return renew();
   const ask = document.getElementById("card-ask"), typed = ask?.querySelector("textarea")?.value;
@@ -31,11 +43,12 @@ async function renew() {
     fresh.getElementById("card-lead").after(fresh.importNode(ask, true));
     text = fresh.getElementById("main").outerHTML;
   }
-  const back = aside();
+  const stay = anchored(main), back = aside();
   try {
     await htmx.swap({text, target: "#main", select: "#main", sourceElement: main, swap: "outerMorph"});
   } finally {
     back();
+    stay();
   }
 }
 
@@ -98,6 +111,8 @@ function fresh() {
   sinceLast();
   walkable();
   watch();
+  const tabs = document.getElementById("card-tabs"), tab = tabs.querySelector("[aria-current]");
+  if (tab && tab.offsetLeft + tab.offsetWidth > tabs.scrollLeft + tabs.offsetWidth) tabs.scrollLeft = tab.offsetLeft - 16;
 }
 
 /* A list that opens on a button goes when something is chosen, or by Escape, or beside it. */
@@ -148,9 +163,9 @@ main.addEventListener("touchmove", () => { following = false; }, {passive: true}
 
 /* ---- doing ------------------------------------------------------------------------------- */
 
-async function act(what, path, body = {}) {
+async function act(what, path, body = {}, of = card) {
   try {
-    await call("POST", `/cards/${card}${path}`, body);
+    await call("POST", `/cards/${of}${path}`, body);
     announce(what);
     await soon();
   } catch (refusal) {
@@ -186,7 +201,7 @@ async function copy(what) {
 }
 
 /* What a new card takes over from another one. */
-const TAKEN = ["description", "priority", "goal", "labels", "requires", "workflow", "inputs", "max_attempts", "review_required", "due_at", "budgets"];
+const TAKEN = ["description", "priority", "goal", "labels", "requires", "workflow", "inputs", "max_attempts", "review_required", "due_at", "estimate", "covers", "budgets"];
 async function duplicate() {
   try {
     const answer = await fetch(`/api/v1/cards/${card}`), was = await answer.json();
@@ -205,7 +220,8 @@ main.addEventListener("click", event => {
   if (!button) return;
   const {steer, option} = button.dataset;
   if (steer) act(`${key}: ${steer}`, `/${steer}`).catch(() => {});
-  else if (button.dataset.start !== undefined) act(`${key} started`, "/move", {column: "in_progress"}).catch(() => {});
+  else if (button.dataset.choose) act(gettext("{key} won the race.", {key: button.dataset.choose}), "/choose", {}, button.dataset.choose).catch(() => {});
+  else if (button.dataset.start !== undefined) act(gettext("{key} started", {key}), "/move", {column: "in_progress"}).catch(() => {});
   else if (button.dataset.dialog) document.getElementById(button.dataset.dialog).showModal();
   else if (button.dataset.reject !== undefined) document.getElementById("reject").showModal();
   else if (button.dataset.pin) pin(button.dataset.pin, button.getAttribute("aria-pressed") !== "true");
@@ -221,10 +237,13 @@ main.addEventListener("click", event => {
 });
 
 main.addEventListener("change", event => {
+  if (event.target.id === "fork-choose") {
+    for (const terms of event.target.form.querySelectorAll("[data-terms]")) terms.hidden = terms.dataset.terms !== event.target.value;
+  }
   if (event.target.matches("[data-column]")) {
     const select = event.target;
     select.blur();
-    act(`${key} moved to ${select.selectedOptions[0].textContent}`, "/move", {column: select.value}).catch(() => later(0));
+    act(gettext("{key} moved to {name}", {key, name: select.selectedOptions[0].textContent}), "/move", {column: select.value}).catch(() => later(0));
   }
 });
 
@@ -242,23 +261,21 @@ main.addEventListener("submit", async event => {
       const text = form.elements.text.value;
       if (!text.trim()) { form.elements.text.focus(); return; }
       const body = {text};
-      if (form.dataset.answers) body.answers = Number(form.dataset.answers);
+      if (form.dataset.answers) Object.assign(body, answering(form.elements.text, form.elements.reason, form.dataset.answers));
       if (form.dataset.pinned !== undefined) body.pinned = true;
       await call("POST", `/cards/${card}/messages`, body);
       form.elements.text.value = "";
       if (form.elements.text.hidden) show(form, false);
-      announce("Posted.");
-    } else if (form.dataset.resolve) {
-      await call("POST", `/discoveries/${form.dataset.resolve}/resolve`, {resolution: form.elements.resolution.value});
-      announce(gettext("Resolved."));
+      announce(gettext("Posted."));
+    } else if (form.matches(ABOUT)) {
+      announce(await settled(form, event.submitter));
     } else if (form.dataset.delete !== undefined) {
       await call("DELETE", `/cards/${card}`);
-      location.href = `/boards/${board}`;
-      return;
+      return leave();
     } else if (form.dataset.rewind) {
       await call("POST", `/cards/${card}/rewind`, {checkpoint: Number(form.dataset.rewind)});
       form.closest("dialog").close();
-      announce(`${key} goes on from checkpoint ${form.dataset.rewind}.`);
+      announce(gettext("{key} goes on from checkpoint {number}.", {key, number: form.dataset.rewind}));
     } else if (form.dataset.name) {
       await call("PATCH", `/cards/${card}/checkpoints/${form.dataset.name}`, {tag: form.elements.tag.value});
       form.closest("dialog").close();
@@ -268,20 +285,32 @@ main.addEventListener("submit", async event => {
       form.closest("dialog").close();
       announce(gettext("{key} goes on from checkpoint {number}.", {key, number}));
     } else if (form.dataset.approve) {
-      const {strategy, into, message} = form.elements;
+      const {strategy, into, message, with_secrets: withSecrets} = form.elements;
       asked = {strategy: strategy.value, into: into.value, message: message.value, checkpoint: Number(form.dataset.approve)};
+      if (withSecrets?.checked) asked.with_secrets = true;
       const told = strategy.value
         ? await call("POST", `/cards/${card}/merge`, asked)
         : await call("POST", `/cards/${card}/approve`, {});
       form.closest("dialog").close();
       toast(told.commit ? gettext("{key} approved: {branch} is at {commit}", {key, branch: told.into || told.branch, commit: told.commit.slice(0, 12)}) : gettext("{key} approved", {key}));
+    } else if (form.dataset.splitCard) {
+      const parts = form.elements.parts.value.split("\n").map(line => line.trim()).filter(Boolean);
+      const made = await call("POST", `/cards/${card}/split`, {checkpoint: Number(form.dataset.splitCard), parts: parts.map(title => ({title}))});
+      form.closest("dialog").close();
+      toast(gettext("Split into {keys}", {keys: made.parts.map(part => part.key).join(", ")}));
     } else if (form.dataset.fork) {
       const approaches = form.elements.approaches.value.split("\n").map(line => line.trim()).filter(Boolean);
       const body = {checkpoint: Number(form.dataset.fork), title: form.elements.title.value};
       if (approaches.length) body.approaches = approaches;
+      const {choose, score, deadline} = form.elements;
+      if (approaches.length > 1) body.choose = choose.value;
+      if (body.choose === "score") {
+        body.score = score.value;
+        if (deadline.value) body.deadline_seconds = 60 * Number(deadline.value);
+      }
       const {cards} = await call("POST", `/cards/${card}/fork`, body);
       form.closest("dialog").close();
-      toast(`Forked: ${cards.map(fork => fork.key).join(", ")}`);
+      toast(gettext("Forked: {keys}", {keys: cards.map(fork => fork.key).join(", ")}));
     } else {
       const reason = form.elements.reason.value;
       if (conflicted) await call("POST", `/cards/${card}/merge`, {...conflicted, reason, on_conflict: "send_back"});
@@ -289,7 +318,6 @@ main.addEventListener("submit", async event => {
       conflicted = null;
       form.closest("dialog").close();
     }
-    document.activeElement?.blur();
     await soon();
   } catch (refusal) {
     problem.textContent = refusal.message;
@@ -305,16 +333,14 @@ main.addEventListener("submit", async event => {
 
 /* ---- live -------------------------------------------------------------------------------- */
 
-const WORDS = {
-  connecting: "Connecting", live: "Live", "catching-up": "Catching up", polling: "Live, slowly",
-  offline: "Offline", "signed-out": "Signed out", gone: "No longer a member",
-};
 connect({
   board,
   after: main.dataset.cursor,
   async onEvents(events) {
+    const also = [...main.querySelectorAll("[data-also]")].flatMap(section => section.dataset.also.split(" "));
+    if (events.some(event => event.subject !== card && event.kind !== "log.appended" && also.includes(event.subject))) later(150);
     const mine = events.filter(event => event.subject === card);
-    if (mine.some(event => event.kind === "card.deleted")) { location.href = `/boards/${board}`; return; }
+    if (mine.some(event => event.kind === "card.deleted")) return leave();
     const printed = mine.filter(event => event.kind === "log.appended");
     if (printed.length) grown(printed.map(event => event.data));
     if (mine.length > printed.length) await soon();

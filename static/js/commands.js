@@ -19,11 +19,12 @@ export function run(name, subject = subjectNow()) {
   if (command && (!command.when || command.when(subject))) return command.run(subject);
 }
 
-/* The card that has focus, is open in the drawer or is the page; null when there is none. */
+/* The card that has focus, is open in the drawer or is the page; null when there is none. A goal's
+   page is edited like a card's, and is none. */
 export function subjectNow() {
   const node = document.activeElement?.closest?.(".card[data-key]")
     ?? document.querySelector("#drawer:not([hidden]) [data-card][data-key]")
-    ?? document.querySelector("#main[data-card][data-key]");
+    ?? document.querySelector("#main[data-card][data-key]:not(.goal)");
   return node && {node, id: node.dataset.card, key: node.dataset.key};
 }
 

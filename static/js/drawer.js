@@ -1,5 +1,5 @@
 /* A card beside its board: opened from the board, renewed as the board is, walked with J and K. */
-import {announce, call, toast} from "./api.js";
+import {announce, answering, call, toast} from "./api.js";
 import {editing, ready} from "./edit.js";
 import {count} from "./lease.js";
 import {grown, logs} from "./log.js";
@@ -127,7 +127,7 @@ document.addEventListener("submit", async event => {
   const text = form.elements.text.value, problem = form.querySelector(".problem");
   if (!text.trim()) { form.elements.text.focus(); return; }
   try {
-    await call("POST", `/cards/${shown().dataset.card}/messages`, {text, answers: Number(form.dataset.answers)});
+    await call("POST", `/cards/${shown().dataset.card}/messages`, answering(form.elements.text, form.elements.reason, form.dataset.answers));
     form.elements.text.value = "";
     announce(gettext("{key} answered.", shown().dataset));
     await show(shown().dataset.key);

@@ -33,8 +33,9 @@ async function patch(card, fields, {version, queued}, what) {
 const holderOf = node => node.closest("[data-card][data-version]");
 const words = text => [...new Set(text.split(/[,\n]/).map(word => word.trim()).filter(Boolean))];
 const KINDS = {
-  words, number: Number, truth: text => text === "true",
+  words, number: Number, amount: text => text === "" ? null : Number(text), truth: text => text === "true",
   instant: text => text ? new Date(text).toISOString() : null,
+  lines: text => text.split("\n").map(line => line.trim()).filter(Boolean), seconds: text => text ? Number(text) : null,
 };
 const NULLABLE = new Set(["goal", "due_at"]);
 const meant = (form, text) => KINDS[form.dataset.kind] ? KINDS[form.dataset.kind](text) : form.dataset.edit === "priority" ? Number(text) : !text && NULLABLE.has(form.dataset.edit) ? null : text;
@@ -112,7 +113,9 @@ const NAMES = {
   title: () => gettext("title"), description: () => gettext("description"), priority: () => gettext("priority"),
   goal: () => gettext("goal"), labels: () => gettext("labels"), requires: () => gettext("requirements"),
   depends_on: () => gettext("dependencies"), due_at: () => gettext("due date"),
-  review_required: () => gettext("review"), max_attempts: () => gettext("number of tries"),
+  intent: () => gettext("intent"), constraints: () => gettext("constraints"), status: () => gettext("status"),
+  evidence_required: () => gettext("evidence"), achieves_itself: () => gettext("what follows"), check_every_seconds: () => gettext("checks"),
+  review_required: () => gettext("review"), max_attempts: () => gettext("number of tries"), estimate: () => gettext("estimate"),
 };
 export const fieldName = field => NAMES[field]?.() ?? field;
 

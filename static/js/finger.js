@@ -2,6 +2,8 @@
    and where it does the scroll under the finger fights with it. So here a card is lifted by
    holding it, is followed by touch events, and lands where the finger leaves the glass; held and
    let go where it was, it shows its menu. A pen sends touch events too where it has no mouse. */
+import {placeIn} from "./board/dom.js";
+
 const HOLD_MS = 320, SLACK = 9, EDGE = 44, PAGE_MS = 550;
 const IDLE = "textarea, input, button, select, form, summary";
 
@@ -21,11 +23,7 @@ export function fingers(board, tabs, {lift, over, drop, end, rest}, inLane) {
     const column = under?.closest(".col");
     const lane = !column && under?.closest(".lane.folded");
     if (lane) return inLane(lane, card);
-    if (!column) return null;
-    const other = under.closest(".card");
-    if (!other || other === card) return {column};
-    const box = other.getBoundingClientRect();
-    return {column, card: other, edge: y < box.top + box.height / 2 ? "top" : "bottom"};
+    return column && placeIn(column, y, card);
   }
 
   function begin() {

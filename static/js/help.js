@@ -16,7 +16,7 @@ const SECTIONS = [
     [gettext("Select card"), "X"], [gettext("Select up to here"), "⇧", "X"], [gettext("Select all of the column"), "Ctrl", "A"],
     [gettext("Find"), "/"], [gettext("Filter"), "F"], [gettext("Filter by worker"), "A"], [gettext("Undo"), "Z"], [gettext("Redo"), "⇧", "Z"],
   ]},
-  {name: gettext("Drawer and card"), here: () => !!document.querySelector("#main[data-card], #drawer:not([hidden])"), keys: [
+  {name: gettext("Drawer and card"), here: () => !!document.querySelector("#main[data-card]:not(.goal), #drawer:not([hidden])"), keys: [
     [gettext("Next, previous card"), "J", "K"], [gettext("Open the whole page"), "↵"], [gettext("Move to…"), "M"], [gettext("Close the drawer"), "Esc"],
     [gettext("Approve, send back"), "A", "D"],
   ]},

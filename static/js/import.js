@@ -37,6 +37,7 @@ async function ask(body, headers = {}) {
 
 form.addEventListener("submit", async event => {
   event.preventDefault();
+  if ([...form.elements.files.files].some(file => file.name.endsWith(".tar"))) { refuse({message: gettext("That is a bundle: choose it under “A bundle”, below.")}); document.querySelector("#bundle input[type=file]")?.focus(); return; }
   const source = await read();
   if (!source.files.length) { refuse({message: gettext("Paste a plan or choose a file first.")}); form.elements.text.focus(); return; }
   const told = await ask({...source, dry_run: true});

@@ -1,5 +1,5 @@
 /* The inbox: every row is answered, decided, put off or done with where it stands. */
-import {announce, call, toast} from "./api.js";
+import {announce, answering, call, toast} from "./api.js";
 import {ask, retitle} from "./bell.js";
 import {gettext} from "./words.js";
 
@@ -84,14 +84,14 @@ const acts = {
 
 function open(row, which) {
   const box = row.querySelector(which);
-  if (!box) return;
+  if (!box) return row.querySelector("[name=reason], [data-option]")?.focus();
   box.open = true;
   box.querySelector("textarea, button, input")?.focus();
 }
 
 const answer = (row, text) => settle(
   row,
-  () => call("POST", `/cards/${key(row)}/messages`, {text, answers: Number(row.dataset.message)}),
+  () => call("POST", `/cards/${key(row)}/messages`, answering({value: text}, row.querySelector("[name=reason]"), row.dataset.message)),
   gettext("{key} answered.", {key: key(row)}),
 );
 

@@ -9,10 +9,20 @@ const middle = thing => { const at = (thing.querySelector(".hitbox") ?? thing).g
 const row = thing => Number(thing.dataset.row);
 const named = thing => `${thing.getAttribute("href")} ${thing.getAttribute("class")}`;
 
+/* Where the drawing is wider than the page, one sees its newest end first. */
+const shown = new WeakSet();
+function toNewest(drawing) {
+  const line = drawing.closest(".line");
+  if (!line || shown.has(line)) return;
+  shown.add(line);
+  line.scrollLeft = line.scrollWidth;
+}
+
 /* One thing can be reached by Tab: the one last walked to, else the newest attempt. */
 export function walkable() {
   const drawing = document.querySelector("[data-lanes]");
   if (!drawing) return;
+  toNewest(drawing);
   const all = things(drawing);
   const one = all.find(thing => thing === document.activeElement) ?? all.find(thing => named(thing) === kept) ?? drawing.querySelector("[data-first]");
   for (const thing of all) thing.setAttribute("tabindex", thing === one ? 0 : -1);
@@ -27,6 +37,9 @@ function go(thing) {
 }
 
 export function walking(main) {
+  // Where it does not fit, what happened last is what is looked for.
+  const line = document.getElementById("card-line");
+  if (line) line.scrollLeft = line.scrollWidth;
   main.addEventListener("keydown", event => {
     const here = event.target.closest?.("[data-lanes] a[data-row]"), {key} = event;
     if (!here || event.ctrlKey || event.metaKey || event.altKey) return;

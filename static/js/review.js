@@ -25,8 +25,9 @@ function write(row, cell) {
   field.colSpan = 4;
   form.className = "say";
   const name = gettext("Remark on line {line} of {path}", where);
-  const text = Object.assign(document.createElement("textarea"), {className: "tx", name: "text", maxLength: 20000, placeholder: gettext("What should the next worker change here? Markdown works.")});
+  const text = Object.assign(document.createElement("textarea"), {className: "tx", name: "text", placeholder: gettext("What should the next worker change here? Markdown works.")});
   text.setAttribute("aria-label", name);
+  text.dataset.most = 20000;
   const problem = Object.assign(document.createElement("p"), {className: "problem", hidden: true});
   problem.setAttribute("role", "alert");
   const button = (words, type, look) => Object.assign(document.createElement("button"), {className: `btn sm ${look}`, type, textContent: words});
@@ -65,14 +66,31 @@ function write(row, cell) {
   text.focus();
 }
 
-/* Takes a half-written remark out of the page while that is made anew; what it returns puts it back
-   below its line, or at the end of its file where that line is gone. */
+const numbers = of => [...of.querySelectorAll("td.ln")].map(cell => cell.textContent).join();
+
+/* Before the page is made anew: what it returns is called afterwards, and has the line that keys are
+   about be it again, and a half-written remark where it was. */
 export function aside() {
+  const back = [pointed(), unwritten()];
+  return () => back.forEach(put => put());
+}
+
+function pointed() {
+  const row = main.querySelector("[data-lines] tr.cur");
+  if (!row) return () => {};
+  const {file} = row.closest("[data-lines]").dataset, at = numbers(row);
+  return () => {
+    const now = [...main.querySelectorAll("[data-lines]")].find(other => other.dataset.file === file);
+    if (now && !now.querySelector("tr.cur")) [...now.querySelectorAll("tr:not(.rem)")].find(other => numbers(other) === at)?.classList.add("cur");
+  };
+}
+
+/* A remark is put back below its line, or at the end of its file where that line is gone. */
+function unwritten() {
   const holder = main.querySelector("tr.writing"), region = holder?.closest("[data-lines]");
   if (!region) return () => {};
   let row = holder.previousElementSibling;
   while (row?.matches(".rem")) row = row.previousElementSibling;
-  const numbers = of => [...of.querySelectorAll("td.ln")].map(cell => cell.textContent).join();
   const {file} = region.dataset, at = row && numbers(row), text = holder.querySelector("textarea");
   const had = document.activeElement === text && [text.selectionStart, text.selectionEnd];
   holder.remove();

@@ -1,9 +1,9 @@
 /* The page of the notification rules. */
-import {announce, call} from "./api.js";
+import {announce, call, sent} from "./api.js";
 import {gettext} from "./words.js";
 
 const form = document.getElementById("rules"), own = document.getElementById("own-hook");
-const problem = form.querySelector("[data-problem]"), saved = form.querySelector("[data-saved]");
+const saved = form.querySelector("[data-saved]");
 
 form.addEventListener("input", event => {
   saved.textContent = "";
@@ -38,34 +38,21 @@ function told() {
 
 form.addEventListener("submit", async event => {
   event.preventDefault();
-  problem.hidden = true;
-  try {
-    const made = await call("PATCH", "/me/notifications", told(), {"If-Match": `"${form.dataset.version}"`});
-    form.dataset.version = made.version;
-    saved.textContent = gettext("Saved.");
-  } catch (error) {
-    problem.textContent = error.message;
-    problem.hidden = false;
-    const [name] = Object.keys(error.errors ?? {});
-    form.elements[name]?.focus?.();
-  }
+  const made = await sent(form, () => call("PATCH", "/me/notifications", told(), {"If-Match": `"${form.dataset.version}"`}));
+  if (!made) return;
+  form.dataset.version = made.version;
+  saved.textContent = gettext("Saved.");
 });
 
 own.addEventListener("submit", async event => {
   event.preventDefault();
-  const trouble = document.querySelector("[data-hook-problem]"), box = document.querySelector("[data-secret]");
-  trouble.hidden = true;
-  try {
-    const made = await call("POST", "/me/webhook", {url: own.elements.url.value.trim(), kinds: [], active: true});
-    box.querySelector("code").textContent = made.secret;
-    box.hidden = false;
-    box.focus();
-    own.reset();
-  } catch (error) {
-    trouble.textContent = error.message;
-    trouble.hidden = false;
-    own.elements.url.focus();
-  }
+  const made = await sent(own, () => call("POST", "/me/webhook", {url: own.elements.url.value.trim(), kinds: [], active: true}));
+  if (!made) return;
+  const box = document.querySelector("[data-secret]");
+  box.querySelector("code").textContent = made.secret;
+  box.hidden = false;
+  box.focus();
+  own.reset();
 });
 
 document.addEventListener("click", async event => {

@@ -1,27 +1,9 @@
 /* Making a board, and its settings: forms that write through the API. */
-import {announce, call, newKey, toast} from "./api.js";
+import {announce, call, newKey, sent, toast} from "./api.js";
 import {gettext} from "./words.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-
-/* Shows a refusal where it belongs: the sentence, and focus on the field that it names. */
-function refuse(place, refusal) {
-  const line = $(".problem", place), fields = Object.entries(refusal.errors ?? {});
-  line.textContent = fields.length ? fields.map(([name, said]) => `${name}: ${[said].flat().join(" ")}`).join(" ") : refusal.message;
-  line.hidden = false;
-  const field = fields[0] && $(`[name="${CSS.escape(fields[0][0].split(/[.[]/)[0])}"]`, place);
-  if (field && !field.disabled) { field.setAttribute("aria-invalid", "true"); field.focus(); }
-}
-async function sent(place, act) {
-  $(".problem", place).hidden = true;
-  for (const field of $$("[aria-invalid]", place)) field.removeAttribute("aria-invalid");
-  const button = $("[type=submit], [data-archive-board]", place);
-  button.disabled = true;
-  try { return await act(); }
-  catch (refusal) { button.disabled = false; refuse(place, refusal); }
-  finally { button.disabled = false; }
-}
 
 /* ---- a new board ------------------------------------------------------------------------------ */
 
@@ -63,11 +45,17 @@ if (settings) {
 
   form.addEventListener("submit", async event => {
     event.preventDefault();
-    const {name, repository, pull, max_attempts: attempts, lease_seconds: lease, review_required: review, start_from_parents: parents} = form.elements;
+    const {name, repository, pull, max_attempts: attempts, lease_seconds: lease, review_required: review, start_from_parents: parents, answer_by_link: link, enforce_dead_ends: deadEnds, enforce_decisions: decisions, test_command: tests} = form.elements;
     const board = await sent(form, async () => {
       const {defaults} = await call("GET", path);
-      return patch({name: name.value, repository: repository.value, pull: pull.value,
-        defaults: {...defaults, max_attempts: Number(attempts.value), lease_seconds: Number(lease.value), review_required: review.checked, start_from_parents: parents.checked}});
+      for (const own of [form.elements.same_failures, form.elements.follow_ups]) {
+        if (own.value) defaults[own.name] = Number(own.value);
+        else delete defaults[own.name];
+      }
+      if (tests.value.trim()) defaults.test_command = tests.value;
+      else delete defaults.test_command;
+      return patch({name: name.value, repository: repository.value, pull: pull.value, answer_by_link: link.checked, enforce_dead_ends: deadEnds.checked,
+        defaults: {...defaults, max_attempts: Number(attempts.value), lease_seconds: Number(lease.value), review_required: review.checked, start_from_parents: parents.checked, enforce_decisions: decisions.checked}});
     });
     if (board) saved(board);
   });
@@ -89,13 +77,16 @@ if (settings) {
   const commands = $("[data-commands-form]");
   commands.addEventListener("submit", async event => {
     event.preventDefault();
-    const {allow_commands: run, allow_network: network, memory_mb: memory, processes} = commands.elements;
+    const {allow_commands: run, allow_network: network, memory_mb: memory, processes, output_mb: output, keep_ignored: ignored} = commands.elements;
     const board = await sent(commands, async () => {
       const {defaults} = await call("GET", path);
-      for (const bound of [memory, processes]) {
+      for (const bound of [memory, processes, output]) {
         if (bound.value) defaults[bound.name] = Number(bound.value);
         else delete defaults[bound.name];
       }
+      const paths = ignored.value.split("\n").map(path => path.trim()).filter(Boolean);
+      if (paths.length) defaults.keep_ignored = paths;
+      else delete defaults.keep_ignored;
       return patch({defaults, ...(run.disabled ? {} : {allow_commands: run.checked}), ...(network.disabled ? {} : {allow_network: network.checked})});
     });
     if (board) saved(board);
@@ -170,8 +161,8 @@ if (settings) {
   });
   $("[data-token-form]")?.addEventListener("submit", async event => {
     event.preventDefault();
-    const {name, role} = event.target.elements;
-    const made = await sent(event.target, () => call("POST", "/tokens", {board: settings.dataset.board, name: name.value, role: role.value}));
+    const {name, role, carries_secrets: carries} = event.target.elements;
+    const made = await sent(event.target, () => call("POST", "/tokens", {board: settings.dataset.board, name: name.value, role: role.value, carries_secrets: carries.checked}));
     if (!made) return;
     const box = $("[data-secret]"), row = document.createElement("li");
     box.hidden = false;

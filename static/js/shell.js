@@ -1,6 +1,7 @@
 /* What every page can do: the side bar, the person's menu, the keys that go to pages, and the
    palette, the help and the tour, which come when they are first asked for. */
 import {register, run, singleKeys, subjectNow, taken} from "./commands.js";
+import "./counted.js";
 import {gettext} from "./words.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -13,16 +14,17 @@ for (const chord of $$("[data-chord]")) chord.textContent = mac ? "⌘K" : "Ctrl
 
 const year = 31536000;
 const keep = (name, value) => { document.cookie = `${name}=${value}; path=/; max-age=${value ? year : 0}; samesite=lax`; };
-const toggle = () => $("[data-side-toggle]");
+const toggles = () => $$("[data-side-toggle]").filter(button => button.checkVisibility());
+let opener;
 
 /* While it lies over a small screen, the page below can't be reached; Escape puts it away. */
 function drawn(open) {
   side.classList.toggle("open", open);
-  toggle()?.setAttribute("aria-expanded", open);
-  const main = $("#main");
-  if (main) main.inert = open;
+  for (const button of toggles()) button.setAttribute("aria-expanded", open);
+  for (const below of $$("#main, .tabbar")) below.inert = open;
+  if (open) opener = document.activeElement;
   if (open) ($("[aria-current]", side) ?? $("a, button", side)).focus();
-  else toggle()?.focus();
+  else (toggles().includes(opener) ? opener : toggles()[0])?.focus();
 }
 function fold(folded) {
   if (folded) root.dataset.side = "folded";
@@ -140,6 +142,9 @@ addEventListener("keydown", event => {
   else if (singleKeys() && event.key === "[") { event.preventDefault(); fold(root.dataset.side !== "folded"); }
 }, {capture: true});
 
+/* The key of the board that the page is of. */
+const board = () => $("[data-board]")?.dataset.board ?? location.pathname.match(/^\/boards\/([A-Z][A-Z0-9]+)/)?.[1] ?? "";
+
 /* ---- commands ---------------------------------------------------------------------------------- */
 
 const press = selector => ({when: () => !!$(selector), run: () => $(selector).click()});
@@ -158,7 +163,9 @@ for (const button of $$("[data-language] button:not([aria-current])")) {
   const name = button.textContent.trim();
   register({name: `language.${button.value}`, words: gettext("Language: {name}", {name}), icon: "brief", run: () => button.click()});
 }
+const searched = new URLSearchParams(board() ? {board: board()} : {});
 register(
+  {name: "search", words: gettext("Search everything"), icon: "search", href: `/search?${searched}`, run: () => location.assign(`/search?${searched}`)},
   {name: "help", words: gettext("Keyboard and help"), keys: "?", icon: "brief", run: help},
   {name: "tour", words: gettext("Two-minute tour"), icon: "bulb", ...press("[data-tour]"), run: () => tour(true)},
   {name: "side.fold", words: gettext("Fold or unfold the side bar"), keys: "[", icon: "panel", when: () => !narrow.matches, run: () => fold(root.dataset.side !== "folded")},
@@ -166,6 +173,7 @@ register(
   {name: "single-keys", words: gettext("Single-key shortcuts on or off"), icon: "sliders", run: () => single(!singleKeys())},
   {name: "signout", words: gettext("Sign out"), icon: "x", when: () => !!$("[data-signout]"), run: () => $("[data-signout]").requestSubmit()},
   {name: "card.new", words: gettext("New card"), keys: "C", icon: "plus", ...press("[data-new-card]")},
+  {name: "goal.new", words: gettext("New goal"), icon: "target", when: () => !!$("[data-go=g]"), run: () => location.assign(`${$("[data-go=g]").pathname}/new`)},
   {name: "board.filter", words: gettext("Filter cards"), keys: "F", icon: "filter", ...press("[data-filter-open]")},
   {name: "board.display", words: gettext("Display: lanes, sorting, facts"), icon: "sliders", ...press("[data-display-open]")},
   {name: "board.view", words: gettext("Save this view"), icon: "pin", ...press("[data-save-view]")},

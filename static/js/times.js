@@ -12,6 +12,8 @@ export function spelled(seconds) {
 const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false});
 const short = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", hour12: false});
 
+const moment = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "short"});
+
 function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -27,6 +29,7 @@ export function tell(root = document) {
     const at = new Date(node.getAttribute("datetime"));
     write(node, (node.dataset.clock === "short" ? short : clock).format(at));
   }
+  for (const node of root.querySelectorAll("[data-moment]")) write(node, moment.format(new Date(node.getAttribute("datetime"))));
 }
 
 tell();

@@ -82,6 +82,15 @@ function typed() {
   typing = setTimeout(filter, TYPING);
 }
 words.addEventListener("input", typed);
+words.addEventListener("keydown", async event => {
+  const leaves = event.key === "Escape" && !words.value;
+  if (event.isComposing || (event.key !== "Enter" && !leaves)) return;
+  event.preventDefault();
+  clearTimeout(typing);
+  if (!leaves) await filter();
+  // On to what was found; where that is nothing, to other words.
+  $$(".card .t, .cards-table .t").find(link => link.checkVisibility())?.focus();
+});
 mirror.addEventListener("input", () => { words.value = mirror.value; typed(); });
 form.addEventListener("input", event => { if (event.target.matches("input:not([type=checkbox])")) typed(); });
 form.addEventListener("change", event => { if (event.target.matches("select, [type=checkbox]")) filter(); });

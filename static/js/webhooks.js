@@ -1,5 +1,5 @@
 /* A board's webhooks: added, tested, switched, and what was sent to them. */
-import {announce, call, toast} from "./api.js";
+import {announce, call, sent, toast} from "./api.js";
 import {gettext} from "./words.js";
 
 const main = document.getElementById("main"), form = document.getElementById("new-hook");
@@ -30,17 +30,12 @@ function trouble(where, error) {
 
 form.addEventListener("submit", async event => {
   event.preventDefault();
-  form.querySelector("[data-problem]").hidden = true;
   const kinds = form.elements.kinds.value.split(",").map(kind => kind.trim()).filter(Boolean);
-  try {
-    const made = await call("POST", `/boards/${main.dataset.board}/webhooks`, {url: form.elements.url.value.trim(), kinds});
-    form.reset();
-    await refresh();
-    reveal(made.secret);
-  } catch (error) {
-    trouble(form, error);
-    form.elements[Object.keys(error.errors ?? {url: 0})[0]]?.focus?.();
-  }
+  const made = await sent(form, () => call("POST", `/boards/${main.dataset.board}/webhooks`, {url: form.elements.url.value.trim(), kinds}));
+  if (!made) return;
+  form.reset();
+  await refresh();
+  reveal(made.secret);
 });
 
 const acts = {

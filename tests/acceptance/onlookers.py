@@ -17,6 +17,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 #: How the card page shows a step; one that was interrupted counts as failed.
 SHOWN = {"live": ".step.live", "done": ".step.x:not(.live)", "failed": ".step.f"}
 logging.getLogger("httpx").setLevel(logging.WARNING)

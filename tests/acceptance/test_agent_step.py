@@ -43,6 +43,7 @@ TOKEN = "acceptance-" + "b" * 32
 SEED = int(os.environ.get("KILL_SEED") or random.randrange(10**6))
 TASK = "Task: one test of this project fails. Find out why and mend the code, not the test."
 PYTEST = f"{shlex.quote(sys.executable)} -m pytest -q -p no:cacheprovider"
+SESSION_LOST = "The session can't be resumed; a new one begins"
 DECISION = "Only what float() takes is a number"
 
 
@@ -164,6 +165,10 @@ def test_an_agent_mends_a_real_bug_though_its_worker_is_killed_twice(
             raise
 
 
+def printed(api: Api, number: int) -> str:
+    return json.dumps(api.get(f"/cards/TAB-1/attempts/{number}/log?limit=1000"), ensure_ascii=False)
+
+
 def merge_as_a_person(installed: Installation, card: str) -> None:
     origin = f"http://127.0.0.1:{installed.port}"
     with httpx.Client(base_url=origin, trust_env=False, follow_redirects=True) as person:
@@ -192,15 +197,21 @@ def check(
     tries = api.every("/cards/TAB-1/steps")
     steps = {s["key"]: s for s in reversed(tries)}
     parts = [key.rpartition("/")[2] for key in steps if key.startswith("mend/")]
-    assert sum(part.endswith("-session") for part in parts) == 1, parts
+    # A kill may come before the agent had kept anything of its session: then another begins.
+    lost = [SESSION_LOST in printed(api, number) for number in (1, 2, 3)]
+    assert not lost[0]
+    assert sum(part.endswith("-session") for part in parts) == 1 + sum(lost), parts
     assert sum(part.endswith("-Edit") for part in parts) >= 1, parts
     assert steps["mend"]["result"]["session"]
     assert sum(a["usage"]["input_tokens"] for a in attempts) > 0
 
-    # The session went on: the last that was asked knows what the first attempt did, and was told.
-    whole = [text for kind, text in model.turns[-1].history if kind == "told"]
-    assert sum(TASK in text for text in whole) == 3
-    assert sum("You were interrupted" in text for text in whole) == 2
+    # The session went on, or the briefing made up for it: the last that was asked was told.
+    whole = [text for kind, text in model.turns[-1].history if kind == "told" and TASK in text]
+    resumed = 2 - max(number for number in range(3) if number == 0 or lost[number])
+    assert 1 <= len(whole) <= 1 + resumed
+    interrupted = ["You were interrupted" in text for text in whole]
+    assert interrupted == [False, *[True] * (len(whole) - 1)]
+    assert interrupted[-1] == bool(resumed)
     assert "hfa_" not in "".join(model.requests)
 
     # Green, checked by the worker, not by the agent's word.

@@ -126,7 +126,7 @@ def test_an_agent_of_another_make_goes_on_where_the_first_was_killed(
     with serving(FIRST) as model:
         agent = play_first(one, model, api, work)
         agent.kill()
-        agent.process.wait(10)
+        agent.process.wait(60)
     assert (work / "notes.txt").read_text() == "first\n"
     until_free(api)
 
@@ -181,7 +181,7 @@ def test_an_agent_that_wakes_up_late_is_refused_and_told_to_stop(api: Api, work:
             assert api.get("/cards/NOTES-1/checkpoints")["results"] == before
             assert api.get("/cards/NOTES-1")["state"] == "running"
             successor.kill()
-            successor.process.wait(10)
+            successor.process.wait(60)
         refused = model.result_of("save_checkpoint")
     assert "lease_lost" in refused
     assert "stop" in refused.lower()

@@ -171,14 +171,14 @@ class Killer:
             return
         self.killed[role] += 1
         if role == "supervisor":
-            self.process.wait(10)
-            eventually(lambda: not self.installed.processes(), 15)
+            self.process.wait(60)
+            eventually(lambda: not self.installed.processes())
             self.process = self.installed.started()
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(15) == 0
-        eventually(lambda: not self.installed.processes(), 5)
+        assert self.process.wait(60) == 0
+        eventually(lambda: not self.installed.processes())
 
 
 @pytest.fixture(params=[STORE])

@@ -87,7 +87,9 @@ def test_a_viewer_changes_nothing(operation: Operation, world: World) -> None:
     assert state_digest() == before
 
 
-@pytest.mark.parametrize("operation", [o for o in ALL if o.method == "get"], ids=str)
+@pytest.mark.parametrize(
+    "operation", [o for o in ALL if o.method == "get" and not o.under_a_lease], ids=str
+)
 def test_a_viewer_reads_everything_on_its_board(operation: Operation, world: World) -> None:
     assert world.call(world.viewer, operation).status == 200
 
@@ -184,6 +186,9 @@ def test_a_search_finds_nothing_on_other_boards(world: World) -> None:
         ("approve_card", None, {"member": 403, "operator": 403, "root": 403, "person": 200}),
         ("reject_card", ..., {"member": 403, "operator": 403, "root": 403, "person": 200}),
         ("merge_card", ..., {"member": 403, "operator": 403, "root": 403, "person": 200}),
+        ("create_goal", ..., {"member": 403, "operator": 201, "root": 201, "person": 201}),
+        ("edit_goal", ..., {"member": 403, "operator": 200, "root": 200, "person": 200}),
+        ("say_criterion", ..., {"member": 403, "operator": 403, "root": 403, "person": 201}),
         ("claim_card", ..., {"member": 201, "operator": 201, "root": 201, "person": 403}),
     ],
 )

@@ -11,7 +11,7 @@ from boards import cards
 from events import receipts
 from kernel.errors import KeyBusy
 from tests.api.contract import operations
-from tests.api.world import World
+from tests.api.world import Caller, World
 
 
 def test_an_address_that_is_none_is_404(world: World) -> None:
@@ -46,6 +46,28 @@ def test_a_compressed_body_is_415(world: World) -> None:
 def test_whatever_is_accepted_the_answer_is_json(accept: str, world: World) -> None:
     assert world.member.get("/me", Accept=accept).type == "application/json"
     assert world.member.get("/cards/NO-1", Accept=accept).refusal == (404, "not_found")
+
+
+def test_the_page_of_the_reference_is_refused_as_all_else_is(world: World) -> None:
+    for accept in ("text/html", "*/*"):
+        refused = Caller()("get", "/docs", Accept=accept)
+        assert refused.refusal == (401, "not_authenticated")
+
+
+def test_a_word_that_is_none_of_a_few_is_told_which_there_are(world: World) -> None:
+    refused = world.operator.patch("/boards/HERE", {"pull": "sometimes"})
+    assert refused["errors"] == {"pull": ['"sometimes" is not one of manual, auto.']}
+    asked = world.member.get("/cards?state=odd" + "x" * 300)
+    assert len(asked["errors"]["state"][0]) < 250
+    assert "waiting" in asked["detail"]
+
+
+def test_a_workflow_that_cant_work_is_named_with_its_place(world: World) -> None:
+    workflow = {"steps": [{"key": "a b", "run": "true"}]}
+    body = {"board": "HERE", "title": "x", "workflow": workflow}
+    assert list(world.member.post("/cards", body)["errors"]) == ["workflow.steps[0].key"]
+    refused = world.member.post("/cards", {**body, "workflow": "]"})
+    assert list(refused["errors"]) == ["workflow"]
 
 
 def test_a_busy_store_is_503_with_a_hint_when_to_ask_again(

@@ -12,7 +12,10 @@ from boards import cards, leases
 from tests.api.contract import Operation, operations, places, replaced
 from tests.api.world import World, state_digest
 
-UNDER_A_LEASE = [o for o in operations() if o.under_a_lease and o.id != "salvage_attempt"]
+UNDER_A_LEASE = [
+    o for o in operations() if o.under_a_lease and o.writes and o.id != "salvage_attempt"
+]
+READS = [o for o in operations() if o.under_a_lease and not o.writes]
 #: An attempt that ended itself hears its own end again, see ``leases``.
 OWN_END = {"complete_attempt"}
 
@@ -48,8 +51,8 @@ ENDS = [
 ]
 
 
-def bodies(world: World, operation: Operation) -> list[bytes]:
-    """Return valid, empty, wrong and hostile bodies."""
+def bodies(world: World, operation: Operation, end: Any) -> list[bytes]:
+    """Return a valid, an empty, wrong and some hostile bodies: all of these over all the ends."""
     valid = world.example(operation.id)
     assert operation.body is not None
     first = next(at for at, _ in places(operation.body))
@@ -65,11 +68,13 @@ def bodies(world: World, operation: Operation) -> list[bytes]:
         b"\xff\xfe",
         b'"' + b"x" * 1_100_000 + b'"',
     ]
-    return [json.dumps(valid).encode(), *(json.dumps(w).encode() for w in wrong), *hostile]
+    some = hostile[ENDS.index(end) :: len(ENDS)]
+    return [json.dumps(valid).encode(), *(json.dumps(w).encode() for w in wrong), *some]
 
 
 def test_there_are_endpoints_to_look_at() -> None:
     assert len(UNDER_A_LEASE) >= 13
+    assert len(READS) >= 2
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -79,7 +84,7 @@ def test_whatever_it_sends_it_hears_lease_lost_and_nothing_changes(
 ) -> None:
     end(world)
     before = state_digest()
-    for raw in bodies(world, operation):
+    for raw in bodies(world, operation, end):
         answer = world.call(world.member, operation, raw)
         if end is completed_by_itself and operation.id in OWN_END and answer.status == 200:
             continue  # the same end again
@@ -91,6 +96,15 @@ def test_whatever_it_sends_it_hears_lease_lost_and_nothing_changes(
         "lease_lost",
     )
     assert state_digest() == before
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_it_reads_nothing_more_under_its_lease(end: Any, world: World) -> None:
+    for operation in READS:
+        assert world.call(world.member, operation).status == 200, operation
+    end(world)
+    for operation in READS:
+        assert world.call(world.member, operation).refusal == (409, "lease_lost"), operation
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
 import time_machine
 
+from boards import leases
 from boards.models import Attempt, Card
 from tests.api.world import Answer, World
 
@@ -52,8 +54,30 @@ def test_a_claim_says_everything_a_worker_needs(world: World) -> None:
     assert taken["goal"]["criteria"][0]["text"] == "tests pass"
     assert taken["resume"] == {"checkpoint": None, "steps_done": 0, "in_doubt": []}
     assert {"markdown", "tokens"} <= set(taken["briefing"])
+    told = taken["briefing"]["markdown"].encode()
+    assert attempt["briefing_sha256"] == hashlib.sha256(told).hexdigest()
     worker = world.viewer.get("/workers/ada-7")
     assert worker["capabilities"] == ["python"]
+
+
+def test_who_may_only_look_on_may_not_claim(world: World) -> None:
+    for boards in (["HERE"], None, []):
+        refused = world.viewer.post("/claims", {"worker": "ada-7", "boards": boards})
+        assert refused.refusal == (403, "forbidden")
+
+
+def test_a_call_that_comes_after_the_sweep_is_taken_while_nobody_has_the_card(
+    held: Holder, world: World
+) -> None:
+    with time_machine.travel("2099-01-01", tick=False):
+        leases.expire_lapsed()
+        assert world.viewer.get(f"/cards/{held.card}")["state"] == "waiting"
+        assert held("/steps", {"key": "a b"}).refusal == (422, "invalid")
+        assert world.viewer.get(f"/cards/{held.card}")["state"] == "waiting"
+        assert held("/steps", {"key": "late"}).status == 201
+        again = world.viewer.get(f"/cards/{held.card}")
+        assert (again["state"], again["attempt"]["number"]) == ("running", 1)
+        assert held("/complete", {"summary": "done"})["card"]["state"] == "completed"
 
 
 def test_a_claim_resumes_where_the_last_attempt_stopped(world: World) -> None:
@@ -289,7 +313,9 @@ def test_memory_is_kept_on_the_goal(held: Holder, world: World) -> None:
 
 def test_follow_up_work_joins_the_goal_within_the_budget(held: Holder, world: World) -> None:
     world.operator.patch("/boards/HERE", {"defaults": {"follow_ups": 2}})
-    proposed = held("/cards", world.example("propose_card"))
+    example = world.example("propose_card")
+    planned = {"plan", "ref", "workflow"}
+    proposed = held("/cards", {k: v for k, v in example.items() if k not in planned})
     assert proposed.status == 201
     assert (proposed["goal"], proposed["state"]) == (str(world.here.goal.pk), "backlog")
     assert proposed["created_by"] == "worker:ada-7"

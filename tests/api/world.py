@@ -25,15 +25,39 @@ from django.test.client import ClientHandler
 from django.utils import timezone
 
 from boards import cards, leases, tokens, workflow_templates
-from boards.models import Attempt, Board, Card, Column, Membership, Message, SavedView
+from boards.models import (
+    Attempt,
+    Board,
+    Card,
+    Column,
+    Membership,
+    Message,
+    Race,
+    Racer,
+    SavedView,
+    Split,
+)
 from boards.notices.models import Notice
-from checkpoints import artifacts, briefing, bundles, logs, recovery, reviews, salvaging, steps
+from boards.planning import applying
+from boards.secrets import keeping
+from checkpoints import (
+    artifacts,
+    briefing,
+    bundles,
+    logs,
+    recovery,
+    reviews,
+    salvaging,
+    steps,
+    transport,
+)
 from checkpoints.models import ArtifactLink, Checkpoint
-from checkpoints.snapshots import store_of
+from checkpoints.snapshots import SnapshotStore
+from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace
 from events import webhooks
 from events.models import Delivery, Webhook
-from goals import memory
+from goals import checks, memory
 from goals.models import Decision, Discovery, Goal
 from kernel.access import SYSTEM, Role
 from tests.api.contract import Operation, faults, operations
@@ -163,6 +187,7 @@ def check_problem(answer: Answer) -> None:
     assert problem["status"] == answer.status
     assert all(problem[name] for name in ("title", "detail")), problem
     assert re.fullmatch(r"[a-z][a-z_]+", problem["code"]), problem
+    assert bool(problem.get("errors")) or answer.status not in (400, 422), problem
     assert not re.search(r"traceback|<html", answer.raw.decode(), re.IGNORECASE)
     for name, sentences in problem.get("errors", {}).items():
         assert sentences, name
@@ -221,6 +246,9 @@ class Side:
             "{number}": "running",
             "rewind": "running",
             "fork": "running",
+            "race": "racer",
+            "split": "running" if operation.writes else "parted",
+            "choose": "racer",
             "merge": "review",
             "remarks": "review",
             "patch": "review",
@@ -244,6 +272,7 @@ class Side:
             "token": str(self.token_id),
             "worker": self.attempt.worker,
             "member": str(self._member()),
+            "secret": "DEPLOY_KEY",
             "salvage": str(self.extra["salvage"]),
             **self.extra["sent"],
         }
@@ -251,6 +280,7 @@ class Side:
         query = f"?board={self.board.key}" if operation.id == "list_events" else ""
         query = "?q=building" if operation.id == "search_log" else query
         query = "?path=app.py" if operation.id == "get_checkpoint_file" else query
+        query = "?q=card" if operation.id == "search" else query
         return path.removeprefix(PREFIX) + query
 
     def _member(self) -> int:
@@ -274,6 +304,7 @@ class Side:
         query = "?board=NOWHERE" if operation.id == "list_events" else ""
         query = "?q=building" if operation.id == "search_log" else query
         query = "?path=app.py" if operation.id == "get_checkpoint_file" else query
+        query = "?q=card" if operation.id == "search" else query
         return path.removeprefix(PREFIX) + query
 
 
@@ -304,6 +335,19 @@ def give_files(card: Card) -> None:
 
 
 @cache
+def snapshot_bundle() -> bytes:
+    """Return a git bundle of a workspace with one file."""
+    root = Path(tempfile.mkdtemp(dir=settings.DATA_DIR))
+    store = SnapshotStore(root / "elsewhere.git")
+    files = Workspace.prepare(root / "workspaces", store, card_key="X-1", attempt_number=1)
+    (files.tree / "afar.txt").write_text("done\n")
+    commit = files.snapshot("all of it").commit
+    files.close()
+    transport.write(store, commit, [], root / "bundle")
+    return (root / "bundle").read_bytes()
+
+
+@cache
 def empty_bundle() -> bytes:
     """Return a bundle of no cards: what one of some holds is tested where it is made."""
     folder = Path(tempfile.mkdtemp(dir=settings.DATA_DIR))
@@ -319,6 +363,7 @@ def empty_bundle() -> bytes:
 def make_side(key: str, worker: str) -> Side:
     """Return a new board with a goal, a card in every state and a live attempt."""
     board = cards.create_board(SYSTEM, key=key, name=f"Board {key}")
+    keeping.put(board.pk, "user:ann", "DEPLOY_KEY", f"the key of {key}")
     columns = {c.kind: c for c in board.columns.all()}
     goal = memory.create(
         board.pk,
@@ -326,6 +371,10 @@ def make_side(key: str, worker: str) -> Side:
         title="Ship it",
         criteria=[{"text": "tests pass", "check": "make test"}],
     )
+    memory.edit(goal.pk, "user:ann", {"intent": "Soon."}, reason="they wait")
+    for _ in range(3):
+        run = checks.request(goal, "user:ann")
+        checks.give_up(checks.begin(run.pk, worker) or run, "there is no repository")
     made = {
         name: cards.create(
             board, "user:ann", title=f"A {name} card", column=columns[kind], goal=goal
@@ -337,11 +386,18 @@ def make_side(key: str, worker: str) -> Side:
             "review": "in_progress",
             "waiting": "in_progress",
             "completed": "in_progress",
+            "racer": "in_progress",
+            "parted": "in_progress",
         }.items()
     }
     token = tokens.issue(f"{key} worker", roles={board.pk: Role.MEMBER})
     on = {"boards": frozenset([board.pk]), "token_id": token.token.pk}
-    for name in ("blocked", "review", "completed"):
+    Split.objects.create(card=made["parted"], checkpoint=1, actor="user:ann")
+    Card.objects.filter(pk=made["parted"].pk).update(paused=True)  # as if it waited for parts
+    race = Race.objects.create(board=board, choose=Race.Choose.PERSON)
+    Card.objects.filter(pk=made["racer"].pk).update(race=race)
+    Racer.objects.create(card=made["racer"], number=1, approach="by hand")
+    for name in ("blocked", "review", "completed", "racer"):
         Card.objects.filter(pk=made[name].pk).update(review_required=name == "review")
         other = leases.claim(worker, card_id=made[name].pk, **on)
         assert other is not None
@@ -368,11 +424,17 @@ def make_side(key: str, worker: str) -> Side:
     logs.append(attempt.pk, [("build/wheel", "stdout", "building\ndone\n")])
     recovery.save(attempt.pk, {"summary": "half way", "key": "half"})
     (decision,) = recovery.record_memory(attempt.pk, decisions=[{"title": "use a queue"}])
-    (discovery,) = recovery.record_memory(
-        attempt.pk, discoveries=[{"kind": "fact", "title": "it is slow"}]
+    (discovery, twin) = recovery.record_memory(
+        attempt.pk,
+        discoveries=[
+            {"kind": "dead_end", "title": "it is slow"},
+            {"kind": "fact", "title": "slow it is"},
+        ],
     )
     bundle, _ = artifacts.store([empty_bundle()], principal="system")
     ArtifactLink.objects.create(artifact=bundle, board=board, name="a bundle")
+    snapshot, _ = artifacts.store([snapshot_bundle()], principal="system")
+    ArtifactLink.objects.create(artifact=snapshot, board=board, name="a snapshot")
     left = salvaging.salvage(
         attempt.pk, {"summary": "a log", "artifacts": [{"name": "l.txt", "sha256": stored.pk}]}
     )
@@ -398,7 +460,14 @@ def make_side(key: str, worker: str) -> Side:
         ),
         artifact=stored.pk,
         token_id=token.token.pk,
-        extra={"token": token.plaintext, "worker": worker, "salvage": left.pk, "bundle": bundle.pk},
+        extra={
+            "token": token.plaintext,
+            "worker": worker,
+            "salvage": left.pk,
+            "bundle": bundle.pk,
+            "twin": str(twin.pk),
+            "snapshot": snapshot.pk,
+        },
     )
 
 
@@ -418,6 +487,7 @@ def give_notice(side: Side, user: Any) -> None:
     delivery = webhooks.queue(hook, "test_1", "webhook.tested", {})
     Delivery.objects.filter(pk=delivery.pk).update(state="failed", finished_at=timezone.now())
     Webhook.objects.filter(pk=hook.pk).update(active=False)
+    Card.objects.filter(pk=side.cards["waiting"].pk).update(planned_as="before")
     side.extra["sent"] = {
         "notice": str(notice.pk),
         "webhook": str(hook.pk),
@@ -430,6 +500,7 @@ def give_notice(side: Side, user: Any) -> None:
                 source="inputs: {path: {required: true}}\nsteps: [{key: a, run: 'true'}]\n",
             ).pk
         ),
+        "plan": str(applying.create(side.goal, "user:ann", [{"ref": "one", "title": "One"}]).pk),
         "view": str(
             SavedView.objects.create(board=side.board, owner=user, name="Mine", shared=True).pk
         ),
@@ -440,6 +511,7 @@ def give_notice(side: Side, user: Any) -> None:
 FOR_PEOPLE = frozenset(
     {
         "approve_card",
+        "choose_card",
         "create_view",
         "delete_view",
         "edit_notice",
@@ -447,6 +519,7 @@ FOR_PEOPLE = frozenset(
         "edit_view",
         "merge_card",
         "reject_card",
+        "say_criterion",
         "set_personal_webhook",
         "watch_card",
     }
@@ -455,6 +528,8 @@ FOR_PEOPLE = frozenset(
 #: Operations that need an operator of the board.
 FOR_OPERATORS = frozenset(
     {
+        "create_goal",  # one with an address to be called
+        "edit_goal",
         "create_board",
         "create_template",
         "create_token",
@@ -462,6 +537,7 @@ FOR_OPERATORS = frozenset(
         "delete_card",
         "delete_template",
         "delete_webhook",
+        "drain_worker",
         "bring_bundle",
         "edit_board",
         "edit_storage",
@@ -469,9 +545,12 @@ FOR_OPERATORS = frozenset(
         "edit_webhook",
         "redeliver",
         "remove_member",
+        "remove_secret",
         "revoke_token",
         "set_member",
+        "set_secret",
         "test_webhook",
+        "undrain_worker",
     }
 )
 
@@ -518,11 +597,22 @@ def example(side: Side, name: str) -> Any:
     """Return a body that fills every field of the operation's contract."""
     decision = {
         "title": "use a queue",
+        "context": "two processes",
         "rationale": "it is there",
         "alternatives": [{"title": "a bus"}],
+        "consequences": "one more table",
+        "files": ["boards/leases.py"],
         "supersedes": str(side.decision.pk),
+        "differs": "it is about another table",
     }
-    discovery = {"kind": "fact", "title": "it is slow", "detail": "very", "severity": "low"}
+    discovery = {
+        "kind": "fact",
+        "title": "it runs on 3.12",
+        "detail": "very",
+        "severity": "low",
+        "rests_on": {"requirement": "no new services", "environment": {"python": "3.11"}},
+        "environment": {"python": "3.12"},
+    }
     files = [{"name": "log.txt", "sha256": side.artifact}]
     workspace = {
         "commit": "a" * 40,
@@ -532,13 +622,21 @@ def example(side: Side, name: str) -> Any:
         "additions": 10,
         "deletions": 3,
         "skipped": ["big.bin"],
+        "files": ["app.py"],
+        "environment": {"python": "3.12.1"},
     }
     checkpoint = {
         "key": "green",
         "summary": "tests pass",
         "next_step": "build",
         "state": {"at": [1, 2, {"x": None}]},
-        "tests": {"passed": 3, "failed": 1, "skipped": 0, "failing": ["test_a"]},
+        "tests": {
+            "passed": 3,
+            "failed": 1,
+            "skipped": 0,
+            "failing": ["test_a"],
+            "passing": ["test_b"],
+        },
         "workspace": workspace,
         "artifacts": files,
         "decisions": [decision],
@@ -555,12 +653,31 @@ def example(side: Side, name: str) -> Any:
         "title": "Ship it",
         "intent": "people can use it",
         "constraints": ["no downtime"],
-        "criteria": [{"text": "tests pass", "check": "make test"}],
+        "criteria": [
+            {
+                "text": "it answers",
+                "check": "",
+                "tests": "",
+                "by_person": False,
+                "probe": {
+                    "url": "https://example.org/healthz",
+                    "status": 200,
+                    "text": "ok",
+                    "timeout_seconds": 5,
+                },
+            },
+            {"text": "tests pass", "check": "make test"},
+            {"text": "the parser is right", "tests": "tests/test_parser.py"},
+        ],
+        "evidence_required": True,
+        "achieves_itself": True,
+        "check_every_seconds": 3600,
         "status": "active",
         "parent": None,
         "budgets": {"cost_usd": "10"},
         "share": 2,
         "max_running": 100,
+        "plans_first": True,
     }
     card = {
         "goal": str(side.goal.pk),
@@ -576,7 +693,24 @@ def example(side: Side, name: str) -> Any:
         "max_attempts": 4,
         "review_required": True,
         "due_at": "2030-01-01T00:00:00Z",
+        "estimate": 3,
+        "covers": [1],
         "budgets": {"minutes": 5},
+    }
+    planned = {
+        "ref": "two",
+        "title": "Measure it",
+        "description": "all of it",
+        "covers": [1],
+        "depends_on": [side.cards["waiting"].key],
+        "estimate": 2,
+        "labels": ["bench"],
+        "priority": 2,
+        "workflow": {"steps": [{"key": "test", "run": "true"}]},
+        "requires": ["python"],
+        "inputs": {"path": "src"},
+        "card": side.cards["backlog"].key,
+        "dropped": False,
     }
     board = {
         "name": "Payments",
@@ -585,6 +719,7 @@ def example(side: Side, name: str) -> Any:
         "allow_commands": False,
         "allow_network": False,
         "enforce_dead_ends": True,
+        "answer_by_link": True,
         "budgets": {"cost_usd": "100", "attempts": 1000},
         "share": 3,
         "max_running": 100,
@@ -596,9 +731,13 @@ def example(side: Side, name: str) -> Any:
             "lease_seconds": 30,
             "follow_ups": 3,
             "start_from_parents": True,
+            "test_command": "python -m pytest -q",
+            "same_failures": 3,
+            "enforce_decisions": False,
             "memory_mb": 512,
             "processes": 64,
             "output_mb": 8,
+            "keep_ignored": ["node_modules/.cache", "**/*.tsbuildinfo"],
         },
     }
     columns = [
@@ -621,19 +760,33 @@ def example(side: Side, name: str) -> Any:
             "keep_going": True,
         },
         "create_goal": {**goal, "board": side.board.key},
-        "edit_goal": goal,
+        "edit_goal": {**goal, "reason": "they asked for it"},
+        "create_plan": {"items": [planned], "note": "so", "markdown": "- [ ] Tell them\n"},
+        "edit_plan": {"items": [planned], "note": "so"},
+        "apply_plan": {
+            "accept": ["one"],
+            "drop": [side.cards["waiting"].key],
+            "confirm": [side.cards["running"].key],
+        },
+        "ask_for_plan": {"note": "so", "step": {"agent": {"cli": "claude"}}},
+        "propose_plan": {"items": [planned], "note": "so"},
+        "withdraw_amendment": {"reason": "they did not"},
+        "say_criterion": {"criterion": "1", "met": True, "detail": "I looked"},
         "create_decision": {**decision, "pinned": True},
         "create_discovery": {**discovery, "pinned": True},
         "pin_decision": {"pinned": True},
         "pin_discovery": {"pinned": True},
         "pin_message": {"pinned": True},
-        "resolve_discovery": {"resolution": "made faster"},
+        "resolve_discovery": {"resolution": "made faster", "wont_do": False},
+        "merge_discovery": {"into": side.extra["twin"]},
+        "revive_discovery": {"because": "the lock file changed"},
         "create_card": {
             **card,
             "board": side.board.key,
             "workflow": None,
             "template": "Nightly",
         },
+        "set_secret": {"value": "correct horse battery staple"},
         "create_template": {
             "name": "Release",
             "description": "cuts one",
@@ -664,7 +817,12 @@ def example(side: Side, name: str) -> Any:
                 "due_at": "2030-01-01T00:00:00Z",
             },
         },
-        "post_message": {"text": "take a", "answers": side.question.pk, "pinned": False},
+        "post_message": {
+            "text": "take a",
+            "answers": side.question.pk,
+            "reason": "it is there",
+            "pinned": False,
+        },
         "reject_card": {"reason": "not yet"},
         "create_view": {"name": "Stuck", "query": "show=trouble", "shared": True},
         "edit_view": {"name": "Stuck", "query": "show=trouble&lanes=goal", "shared": False},
@@ -673,6 +831,17 @@ def example(side: Side, name: str) -> Any:
         "name_checkpoint": {"tag": "green"},
         "edit_storage": {"keep_last": 5, "keep_days": 30},
         "adopt_salvage": {"next_step": "read the log"},
+        "find_answer": {
+            "step": "ask",
+            "question": "Which one?",
+            "same_words": True,
+            "options": ["this", "that"],
+            "question_kind": "choice",
+            "detail": "both are green",
+        },
+        "tell_worker": {"max_tokens": 2000},
+        "start_attempt": {"have": ["a" * 40]},
+        "send_workspace": {"bundle": side.extra["snapshot"]},
         "remark_on_line": {
             "text": "say it politely",
             "checkpoint": 1,
@@ -689,6 +858,7 @@ def example(side: Side, name: str) -> Any:
             "approve": True,
             "on_conflict": "refuse",
             "reason": "mend the conflicts",
+            "with_secrets": False,
         },
         "fork_card": {
             "checkpoint": 1,
@@ -696,22 +866,48 @@ def example(side: Side, name: str) -> Any:
             "approach": "by hand",
             "approaches": ["by hand", "generated"],
             "count": 2,
+            "choose": "first",
+            "score": "",
+            "deadline_seconds": None,
+            "budgets": {"attempts": 3},
+        },
+        "split_card": {
+            "checkpoint": 1,
+            "parts": [
+                {
+                    "title": "the reader",
+                    "description": "In chunks.",
+                    "priority": 1,
+                    "labels": ["io"],
+                    "requires": ["python"],
+                    "workflow": {"steps": [{"key": "a", "run": "true"}]},
+                    "inputs": {},
+                    "max_attempts": 2,
+                    "review_required": False,
+                    "budgets": {"attempts": 3},
+                },
+                {"title": "the writer"},
+            ],
         },
         "create_token": {
             "name": "ci",
             "board": side.board.key,
             "role": "viewer",
+            "carries_secrets": True,
             "expires_at": "2030-01-01T00:00:00Z",
         },
         "claim_card": {
             "worker": "ada-7",
             "capabilities": ["python"],
+            "kinds": ["run"],
+            "lacks": ["run"],
             "boards": [side.board.key],
             "goal": str(side.goal.pk),
             "card": side.cards["waiting"].key,
             "lease_seconds": 60,
             "wait_seconds": 0,
             "briefing_tokens": 2000,
+            "workflows": False,
         },
         "describe_attempt": {"approach": "step by step", "differs": "slower"},
         "heartbeat": {"note": "building", "percent": 40, "seen_message": 1},
@@ -722,10 +918,17 @@ def example(side: Side, name: str) -> Any:
             "kind": "run",
             "input": {"to": "test"},
             "depends_on_input": True,
+            "continues": True,
+            "seconds": 1.5,
         },
         "finish_step": finish,
         "save_checkpoint": checkpoint,
-        "append_log": {"step": "build/wheel", "stream": "stdout", "text": "building\n"},
+        "append_log": {
+            "step": "build/wheel",
+            "stream": "stdout",
+            "text": "building\n",
+            "pieces": [{"step": "build/wheel", "stream": "note", "text": "building\n"}],
+        },
         "record_decision": decision,
         "record_discovery": discovery,
         "propose_card": {
@@ -733,12 +936,22 @@ def example(side: Side, name: str) -> Any:
             for k, v in card.items()
             if k
             in {"title", "description", "priority", "labels", "requires", "depends_on", "inputs"}
-        },
+        }
+        | {"covers": [1], "estimate": 2, "plan": True, "ref": "three"}
+        | {"step": "plan/one"}
+        | {"workflow": {"steps": [{"key": "test", "run": "true"}]}},
         "complete_attempt": {
             "summary": "all done",
             "result": {"ok": True},
+            "score": {"value": 0.5, "problem": ""},
             "evidence": [
-                {"criterion": "1", "met": True, "detail": "see log", "artifact": side.artifact}
+                {
+                    "criterion": "1",
+                    "met": True,
+                    "detail": "see log",
+                    "artifact": side.artifact,
+                    "step": "build",
+                }
             ],
         },
         "fail_attempt": {
@@ -746,15 +959,38 @@ def example(side: Side, name: str) -> Any:
             "lesson": "clean first",
             "retryable": True,
             "fault": "infrastructure",
+            "evidence": [
+                {
+                    "criterion": "1",
+                    "met": True,
+                    "detail": "see log",
+                    "artifact": side.artifact,
+                    "step": "build",
+                }
+            ],
         },
-        "block_attempt": {"reason": "need a key", "question": "Which?", "options": ["a", "b"]},
+        "block_attempt": {
+            "reason": "need a key",
+            "question": "Which?",
+            "options": ["a", "b"],
+            "question_kind": "choice",
+            "detail": "rm -r build",
+            "timeout_seconds": 3600,
+            "on_timeout": "default",
+            "default": "a",
+        },
         "release_attempt": {
             "summary": "half done",
             "next_step": "the rest",
             "reason": "rate_limited",
             "retry_after_seconds": 5,
         },
-        "salvage_attempt": {"summary": "what I had", "workspace": workspace, "artifacts": files},
+        "salvage_attempt": {
+            "summary": "what I had",
+            "workspace": workspace,
+            "artifacts": files,
+            "bundle": side.extra["snapshot"],
+        },
         "create_artifact": b"some bytes",
         "edit_notice": {"read": True, "done": False, "snoozed_until_at": "2040-01-01T00:00:00Z"},
         "edit_notification_rules": {
@@ -764,6 +1000,8 @@ def example(side: Side, name: str) -> Any:
                 "blocked": ["webhook"],
                 "stalled": ["browser"],
                 "budget": ["email"],
+                "goal": ["browser"],
+                "host": ["email"],
                 "mention": ["browser"],
             },
             "scope": "chosen",

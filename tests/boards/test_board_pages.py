@@ -278,7 +278,10 @@ class TestTheCard:
             make_step(attempt, f"s{n}", checkpoint={"summary": f"after {n}"})
             cards.say(card.pk, ANN, f"note {n}")
         assert [statements(page, path) for path in paths] == before
-        assert max(before) <= 32  # four compare two checkpoints, two find what was left behind
+        assert (
+            max(before) <= 36
+        )  # four compare two checkpoints, two find what was left behind, three
+        # the race and the parts
 
     def test_a_workflow_is_shown_before_it_runs_and_what_is_left_of_it_while_it_does(
         self, page: Client

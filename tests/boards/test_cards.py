@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from boards import cards, leases
 from boards.models import Board, Card, Column, Membership
@@ -470,3 +473,25 @@ def test_a_waiting_card_says_why():
     with time_machine.travel(now, tick=False):
         for reason, card in reasons.items():
             assert cards.why_waiting(card)[0] == reason
+
+
+# ── what it costs ────────────────────────────────────────────────────────────────────────
+
+
+def selects(call: Callable[[], object]) -> int:
+    with CaptureQueriesContext(connection) as seen:
+        call()
+    return sum(query["sql"].startswith("SELECT") for query in seen.captured_queries)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has rows to lock")
+def test_where_one_writes_at_a_time_nothing_is_read_only_to_be_locked():
+    board = make_board()
+    first, second, third = (make_card(board) for _ in range(3))
+    column = first.column_id
+    assert selects(lambda: cards.move(third.pk, ANN, column, after=first)) == 4
+    assert selects(lambda: cards.move(third.pk, ANN, column_of(board, "review").pk)) <= 5
+    assert selects(lambda: cards.edit(second.pk, ANN, {"title": "another"})) == 1
+    assert selects(lambda: leases.claim("ada", card_id=first.pk)) <= 7
+    attempt = claimed(second)
+    assert selects(lambda: leases.complete(attempt.pk, "done")) == 5

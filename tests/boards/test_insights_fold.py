@@ -208,6 +208,29 @@ def test_each_way_of_ending_and_filing_is_folded() -> None:
 
 
 @pytest.mark.django_db
+def test_an_attempt_that_came_back_was_expired_for_a_while() -> None:
+    with time_machine.travel(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), tick=False) as clock:
+        board = make_board()
+        attempt = claimed(make_card(board))
+        pictures = {}
+        for change in (
+            lambda: leases.heartbeat(attempt.pk),
+            leases.expire_lapsed,
+            lambda: leases.heartbeat(attempt.pk),
+            leases.expire_lapsed,
+            lambda: leases.complete(attempt.pk, "done"),
+        ):
+            change()
+            pictures[timezone.now().timestamp()] = tables(board.pk)
+            clock.shift(61)
+    ledger = fold.Ledger(board.pk)
+    ledger.catch_up()
+    stood = [status for p in pictures.values() for *_, status in p["attempts"]]
+    assert stood == ["running", "expired", "running", "expired", "succeeded"]
+    assert {at: told(ledger, at) for at in pictures} == pictures
+
+
+@pytest.mark.django_db
 def test_a_deleted_card_was_there_until_it_was_deleted() -> None:
     with time_machine.travel(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), tick=False) as clock:
         board = make_board()

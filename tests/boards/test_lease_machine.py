@@ -76,8 +76,10 @@ class LeaseMachine(RuleBasedStateMachine):
     # ── workers ──────────────────────────────────────────────────────────────────────────
 
     def worker_calls(self, attempt: Attempt, call: Callable[[], Any]) -> Any:
-        """Make the call; unless the attempt is live it must change nothing at all."""
-        live = Attempt.objects.live().filter(pk=attempt.pk).exists()
+        """Make the call; it must change nothing at all if the attempt is over and was not
+        just given up, with nobody in its place."""
+        asked = Attempt.objects.filter(pk=attempt.pk)
+        live = asked.live().exists() or asked.unreplaced().exists()
         before = stored()
         try:
             answer = call()

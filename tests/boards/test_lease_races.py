@@ -329,16 +329,16 @@ def test_a_child_being_finished_and_its_parent_completing_do_not_deadlock():
     child = make_card(board, depends_on=[parent])
     attempt = claimed(parent)
     done = column_of(board, "completed")
-    real = ranks.lock
+    real = ranks.locked
 
     def move_child(pause: Callable[[], None]) -> None:
-        def lock(column_id):
+        def lock(column):
             if threading.current_thread() is mover:
                 pause()
-            return real(column_id)
+            return real(column)
 
         mover = threading.current_thread()
-        with patch.object(ranks, "lock", lock):
+        with patch.object(ranks, "locked", lock):
             cards.move(child.pk, "user:ann", done.pk)
 
     assert failures(blocked_behind(move_child, lambda: leases.complete(attempt.pk, "x"))) == []
@@ -387,17 +387,17 @@ def test_numbering_a_column_anew_does_not_deadlock_with_a_move_within_it():
     first, second, third = (make_card(board) for _ in range(3))
     Card.objects.filter(pk=second.pk).update(rank=first.rank + 1)  # no room between them
     moved = make_card(board, kind="backlog")
-    real = ranks.lock
+    real = ranks.locked
 
     def move_within(pause: Callable[[], None]) -> None:
         mover = threading.current_thread()
 
-        def lock(column_id):
+        def lock(column):
             if threading.current_thread() is mover:
                 pause()
-            return real(column_id)
+            return real(column)
 
-        with patch.object(ranks, "lock", lock):
+        with patch.object(ranks, "locked", lock):
             cards.move(third.pk, "user:ann", column.pk)
 
     results = blocked_behind(

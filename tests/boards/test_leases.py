@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from boards import cards, faults, leases
-from boards.models import Attempt, Board, Card, Column, Message
+from boards.models import Attempt, Board, Card, Column, Message, Spending
 from checkpoints import steps
 from events.models import Event
 from goals import memory
@@ -251,10 +251,73 @@ def test_expiry_is_visible_and_safe_to_repeat(clock):
     assert Event.objects.filter(subject_id=card.pk, kind="attempt.expired").count() == 1
 
 
+WAYS_ON = {
+    "a heartbeat": lambda a: leases.heartbeat(a.pk),
+    "a step": lambda a: steps.record(a.pk, "late", "succeeded", result=1),
+    "a completion": lambda a: leases.complete(a.pk, "done"),
+    "a failure": lambda a: leases.fail(a.pk, "boom"),
+    "a question": lambda a: leases.block(a.pk, "stuck", question="Which?"),
+    "a handover": lambda a: leases.release(a.pk, "so far"),
+}
+
+
+@pytest.mark.parametrize("call", WAYS_ON.values(), ids=WAYS_ON)
+def test_a_late_call_is_taken_though_the_sweep_has_ended_the_attempt(clock, call):
+    attempt = claimed()
+    clock.shift(61)
+    leases.expire_lapsed()
+    call(attempt)
+    assert now_is(attempt).status != "expired"
+    assert Event.objects.filter(kind="attempt.reinstated").count() == 1
+    assert now_is(attempt.card).failures == (now_is(attempt).status == "failed")
+
+
+def test_a_reinstated_attempt_holds_its_card_again(clock):
+    attempt = claimed(lease_seconds=10)
+    clock.shift(11)
+    leases.expire_lapsed()
+    leases.heartbeat(attempt.pk)
+    attempt = now_is(attempt)
+    assert (attempt.status, attempt.finished_at, attempt.reason) == ("running", None, "")
+    assert attempt.lease_expires_at == clock_now() + dt.timedelta(seconds=10)
+    assert state_of(attempt.card) == "running"
+    assert leases.claim("bob") is None
+    assert not Spending.objects.exclude(attempts=0).exists()
+    clock.shift(11)
+    assert leases.expire_lapsed() == 1
+    assert set(Spending.objects.values_list("attempts", flat=True)) == {1}
+
+
+DECIDED = {
+    "taken over": lambda card: leases.claim("bob"),
+    "moved away": lambda card: cards.move(card.pk, "user:ann", column_of(card.board, "backlog").pk),
+    "cancelled": lambda card: cards.cancel(card.pk, "user:ann"),
+    "made to wait": lambda card: cards.edit(
+        card.pk, "user:ann", {"depends_on": [make_card(card.board)]}
+    ),
+}
+
+
+@pytest.mark.parametrize("decide", DECIDED.values(), ids=DECIDED)
+def test_no_late_call_undoes_what_has_become_of_the_card_since(clock, decide):
+    attempt = claimed()
+    clock.shift(61)
+    leases.expire_lapsed()
+    decide(now_is(attempt.card))
+    before = now_is(attempt.card).version
+    with pytest.raises(LeaseLost):
+        leases.heartbeat(attempt.pk)
+    with pytest.raises(LeaseLost):
+        leases.complete(attempt.pk, "done")
+    assert (now_is(attempt).status, now_is(attempt.card).version) == ("expired", before)
+
+
 def test_an_operator_may_end_a_lease_that_has_not_lapsed():
     attempt = claimed()
     assert leases.expire(attempt.pk, actor="user:ann")
     assert now_is(attempt).status == "expired"
+    with pytest.raises(LeaseLost):
+        leases.heartbeat(attempt.pk)
 
 
 def test_a_card_whose_workers_die_without_progress_is_blocked_in_the_end(clock):

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from boards import cards, leases
+from boards.api.notices import KindsIn
 from boards.models import Attempt, Board, Card, Membership
 from boards.notices import raising, rules
 from boards.notices.models import Letter, Notice, NoticeCursor, NoticeRules
@@ -306,7 +307,7 @@ def test_a_round_with_nothing_new_costs_a_few_statements_however_much_there_is(
     for _ in range(20):
         asked(make_card(board))
     raising.tick()
-    assert cost() == first <= 6
+    assert cost() == first <= 8
 
 
 def test_rules_without_a_row_are_the_defaults() -> None:
@@ -314,3 +315,7 @@ def test_rules_without_a_row_are_the_defaults() -> None:
     found = rules.of(user)
     assert isinstance(found, NoticeRules)
     assert rules.channels(found, "question") == ("browser",)
+
+
+def test_rules_can_be_given_for_every_kind_of_notice():
+    assert set(KindsIn().fields) == set(Notice.Kind.values)

@@ -12,7 +12,7 @@ from tests import serving
 Open = Callable[..., Awaitable[Page]]
 
 # Two browsers and their servers share the machine's cores: waiting costs nothing where all is well.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 def new_card(
@@ -49,10 +49,10 @@ def viewer(site: serving.Site, board: str) -> str:
     return site.run(_VIEWER, board)
 
 
-@pytest.fixture(scope="session")
-def site() -> Iterator[serving.Site]:
+@pytest.fixture(scope="session", params=[serving.STORE])
+def site(request: pytest.FixtureRequest) -> Iterator[serving.Site]:
     """A running site; tests make boards of their own on it."""
-    with serving.new_site(serving.STORE) as site:
+    with serving.new_site(request.param) as site:
         site.serve()
         yield site
 
@@ -92,7 +92,7 @@ async def open_page(site: serving.Site, browser: Browser) -> AsyncIterator[Open]
         page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
         page.on("console", lambda line: trouble.append(line.text) if _bad(line.text) else None)
         page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
-        page.set_default_timeout(40_000)
+        page.set_default_timeout(60_000)
         await page.goto(path)
         return page
 

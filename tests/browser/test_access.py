@@ -71,6 +71,8 @@ def paths_of(board: str, key: str) -> list[str]:
         f"/boards/{board}?q=nothing+is+called+so",
         *(f"/cards/{key}?tab={tab}" for tab in tabs),
         f"/cards/{key}?tab=checkpoints&compare=1&against=0",
+        f"/boards/{board}/goals",
+        f"/boards/{board}/goals/new",
         f"/boards/{board}/insights",
         f"/boards/{board}/activity",
         f"/boards/{board}/workers",
@@ -81,11 +83,35 @@ def paths_of(board: str, key: str) -> list[str]:
         f"/boards/{board}/webhooks",
         "/boards/new",
         "/inbox",
+        "/search?q=the",
         "/inbox/settings",
         "/?all",
         "/accounts/password",
         "/accounts/signin",
         "/boards/NOSUCH",
+    ]
+
+
+def goal_paths_of(site: Site, board: str) -> list[str]:
+    """Return the address of every page of a goal that is planned, changed and remembers."""
+    wanted = {"board": board, "title": "Pay out", "intent": "Within a day", "constraints": ["UTC"]}
+    wanted |= {"criteria": [{"text": "Tests pass", "check": "make test"}, {"text": "Told so"}]}
+    goal = site.call("POST", "/api/v1/goals", wanted).body["id"]
+    at = f"/api/v1/goals/{goal}"
+    site.call("PATCH", at, {"intent": "Within an hour"})
+    card = new_card(site, board, "Part of it", goal=goal)["key"]
+    new_card(site, board, "After it", goal=goal, depends_on=[card])
+    site.call("POST", f"{at}/decisions", {"title": "Use a queue", "rationale": "It lasts"})
+    for kind in ("dead_end", "new_requirement"):
+        site.call("POST", f"{at}/discoveries", {"kind": kind, "title": f"The {kind}"})
+    items = [{"title": "Write it", "covers": [1]}, {"title": "Measure it", "estimate": 2}]
+    plan = site.call("POST", f"{at}/plans", {"items": items}).body["id"]
+    tabs = ("cards", "attempts", "approaches", "decisions", "discoveries", "activity")
+    return [
+        *(f"/goals/{goal}?tab={tab}" for tab in tabs),
+        f"/goals/{goal}/plans",
+        f"/goals/{goal}/amendments",
+        f"/plans/{plan}",
     ]
 
 
@@ -140,7 +166,7 @@ async def test_no_page_shuts_anybody_out(
     board, key = furnished(site)
     page = await open_page(f"/boards/{board}", theme=theme, viewport=SIZES[size])
     found = {}
-    for path in paths_of(board, key):
+    for path in [*paths_of(board, key), *goal_paths_of(site, board)]:
         await shown(page, path)
         if said := await problems(page) + await page.evaluate(SKELETON):
             found[path] = said
@@ -154,7 +180,7 @@ async def test_at_twice_the_size_nothing_is_lost(site: Site, open_page: Open) ->
         f"/boards/{board}", viewport={"width": 720, "height": 450}, device_scale_factor=2
     )
     found = {}
-    for path in paths_of(board, key):
+    for path in [*paths_of(board, key), *goal_paths_of(site, board)]:
         await shown(page, path)
         if said := await page.evaluate(SKELETON):
             found[path] = said
@@ -302,3 +328,38 @@ async def test_fingers_get_large_targets(site: Site, open_page: Open) -> None:
           .map(([node, box]) => `${node.outerHTML.slice(0, 90)} ${box.width}x${box.height}`)"""
     )
     assert small == []
+
+
+#: What reaches beyond the screen and is nothing that is scrolled sideways.
+BEYOND = """() => [...document.querySelectorAll("main :is(h1, h2, p, span, b, .btn, .tx, .md)")]
+  .filter(node => node.checkVisibility())
+  .filter(node => !node.closest(".sr, .tabs, .line, .quick, .coltabs, .col:not(:has(.ask))"))
+  .map(node => [node, node.getBoundingClientRect()])
+  .filter(([, box]) => box.width && box.left < innerWidth && box.right > innerWidth + 1)
+  .map(([node]) => node.outerHTML.slice(0, 80))"""
+
+
+async def test_long_words_stay_on_a_phone_and_its_actions_lie_below(
+    site: Site, open_page: Open
+) -> None:
+    long = "w" * 200
+    board = site.new_board(name=long[:100])["key"]
+    token = site.new_token(board)["token"]
+    goal = site.call("POST", "/api/v1/goals", {"board": board, "title": long}).body["id"]
+    key = new_card(site, board, long, column="In progress", goal=goal)["key"]
+    held = site.call("POST", "/api/v1/claims", {"worker": long[:100]}, token=token).body
+    asked = {"reason": long, "question": long, "options": [long[:100], "No"]}
+    path, lease = f"/api/v1/attempts/{held['attempt']['id']}", held["lease"]["token"]
+    site.call("POST", f"{path}/block", asked, token=token, headers={"Lease-Token": lease})
+    page = await open_page("/healthz", viewport=SIZES["narrow"], has_touch=True, is_mobile=True)
+    for at in (f"/boards/{board}", f"/cards/{key}?tab=activity", f"/goals/{goal}", "/inbox"):
+        await page.goto(at)
+        assert await page.evaluate(BEYOND) == [], at
+        if at.startswith("/cards"):
+            bar = await page.get_by_role("button", name="Retry now").bounding_box()
+            assert bar
+            assert bar["y"] > SIZES["narrow"]["height"] - 60
+            assert bar["height"] >= 44
+            tab = await page.get_by_role("link", name="Activity").bounding_box()
+            assert tab
+            assert tab["x"] + tab["width"] <= SIZES["narrow"]["width"]

@@ -155,7 +155,7 @@ async def test_a_change_by_an_agent_arrives_and_keeps_half_typed_text(
     site.call("POST", f"{attempt}/block", question, token=token, headers=lease)
     await expect(page.get_by_text("Half-even or legacy rounding?")).to_be_visible()
 
-    await page.get_by_text("Answer", exact=True).click()
+    await page.locator("summary", has_text="Answer").first.click()
     answer = page.get_by_label(f"Answer to {asking}")
     await answer.fill("Half-ev")
     await answer.focus()
@@ -164,7 +164,7 @@ async def test_a_change_by_an_agent_arrives_and_keeps_half_typed_text(
     await expect(answer).to_have_value("Half-ev")
     await expect(answer).to_be_focused()
     await answer.fill("Half-even")
-    await page.get_by_role("button", name="Send").click()
+    await page.locator("form.answer button[type=submit]").click()
     await expect(cards_of(page, "In progress")).to_have_count(1)
     assert site.call("GET", f"/api/v1/cards/{asking}").body["state"] == "waiting"
 

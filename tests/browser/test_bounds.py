@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
@@ -37,6 +39,22 @@ async def test_a_budget_is_raised_where_the_card_tells_of_it(site: Site, open_pa
     await page.locator("#budget-card").get_by_role("button", name="Save").click()
     await expect(told).to_be_hidden()
     await expect(page.locator("#budget-card")).to_contain_text("0.6 of 2 US dollars")
+
+
+async def test_an_open_board_says_when_it_is_over_its_budget(site: Site, open_page: Open) -> None:
+    board = site.new_board()["key"]
+    page = await open_page(f"/boards/{board}")
+    strip = page.locator("#board-spent")
+    await expect(page.locator("#board")).to_have_attribute("data-live", "live")
+    await expect(strip).to_be_empty()
+    overspent(site, board)
+    for most, words in (("0.10", "Nobody begins anything here"), ("5", "")):
+        path = f"/api/v1/boards/{board}"
+        version = site.call("GET", path).body["version"]
+        headers = {"If-Match": f'"{version}"'}
+        body = {"budgets": {"cost_usd": most}}
+        assert site.call("PATCH", path, body, headers=headers).status == 200
+        await expect(strip).to_have_text(re.compile(words) if words else "")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -131,3 +132,30 @@ async def test_a_running_card_is_taken_only_after_a_question(site: Site, open_pa
     await expect(page.locator('.col[data-name="Blocked"] .card')).to_have_count(1)
     await expect(page.locator(".card.pending")).to_have_count(0)
     assert state(site, key)["state"] == "blocked"
+
+
+async def test_let_go_between_two_cards_it_lands_between_and_over_itself_nothing_happens(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    keys = [new_card(site, board, f"Card {n}")["key"] for n in range(4)]
+    page = await opened(open_page, f"/boards/{board}")
+    shown = page.locator(".col .card")
+    upper, lower = [await card(page, key).bounding_box() for key in keys[:2]]
+    gap = (upper["y"] + upper["height"] + lower["y"]) / 2
+    assert lower["y"] - upper["y"] - upper["height"] > 2
+    await carry(page, card(page, keys[3]), card(page, keys[1]))
+    await page.mouse.move(lower["x"] + 40, gap, steps=3)
+    await expect(card(page, keys[1])).to_have_class(re.compile(r"\bedge-top\b"))
+    await page.mouse.up()
+    await expect(page.locator(".card.pending")).to_have_count(0)
+    order = [keys[n] for n in (0, 3, 1, 2)]
+    assert await shown.evaluate_all("cards => cards.map(card => card.dataset.key)") == order
+    await page.reload()
+    assert await shown.evaluate_all("cards => cards.map(card => card.dataset.key)") == order
+    before = state(site, keys[0])["version"]
+    await carry(page, card(page, keys[0]), card(page, keys[0]))
+    await page.mouse.up()
+    await expect(page.locator(".card.ghost")).to_have_count(0)
+    assert await shown.evaluate_all("cards => cards.map(card => card.dataset.key)") == order
+    assert state(site, keys[0])["version"] == before

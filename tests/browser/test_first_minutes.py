@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from tests.browser.conftest import Open, new_card
 from tests.browser.test_access import problems
-from tests.serving import Site
+from tests.serving import Site, until
 
 pytestmark = pytest.mark.browser
 MOST_SCRIPT = 150 * 1024
@@ -53,13 +53,17 @@ async def test_a_small_screen_gets_the_side_bar_and_leaves_it_by_escape(
 ) -> None:
     board = site.new_board()["key"]
     page = await open_page(f"/boards/{board}", viewport={"width": 360, "height": 780})
-    menu = page.locator("[data-side-toggle]")
-    await menu.click()
-    await expect(page.get_by_role("link", name="Board", exact=True)).to_be_focused()
-    assert not await problems(page)
-    await page.keyboard.press("Escape")
-    await expect(menu).to_be_focused()
-    await expect(page.locator("#side")).to_be_hidden()
+    bar = page.get_by_role("navigation", name="Pages")
+    for opener in (page.get_by_role("button", name="Menu"), bar.get_by_role("button")):
+        await opener.click()
+        await expect(page.locator("#side").get_by_role("link", name="Board")).to_be_focused()
+        await expect(bar).to_have_attribute("inert", "")
+        assert not await problems(page)
+        await page.keyboard.press("Escape")
+        await expect(opener).to_be_focused()
+        await expect(page.locator("#side")).to_be_hidden()
+    await bar.get_by_role("link", name="Goals").click()
+    await expect(bar.get_by_role("link", name="Goals")).to_have_attribute("aria-current", "page")
 
 
 async def test_a_board_is_made_toured_and_filled(site: Site, open_page: Open) -> None:
@@ -117,3 +121,29 @@ async def test_a_board_loads_little_script(site: Site, open_page: Open) -> None:
     )
     assert len(sources) > 10
     assert sum(len(gzip.compress(source.encode())) for source in sources) <= MOST_SCRIPT
+
+
+async def test_what_a_board_holds_its_workers_to_is_set_on_its_page(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board(defaults={"follow_ups": 7})["key"]
+    page = await open_page(f"/boards/{board}/settings")
+    await expect(page.get_by_label("Cards that one attempt may propose")).to_have_value("7")
+    await page.get_by_label("Cards that one attempt may propose").fill("")
+    await page.get_by_label("Failures of one kind in a row").fill("5")
+    await page.get_by_label("Command that runs the tests").fill("make check")
+    await page.get_by_label("a decision like one in force").check()
+    await page.get_by_label("an approach like one that failed").check()
+    await page.locator("[data-board-form]").get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Saved.").first).to_be_visible()
+    await page.get_by_label("Output that is kept, in MiB").fill("9")
+    await page.locator("[data-commands-form]").get_by_role("button", name="Save").click()
+    saved = {"same_failures": 5, "test_command": "make check", "enforce_decisions": True}
+    until(lambda: "output_mb" in site.call("GET", f"/api/v1/boards/{board}").body["defaults"])
+    told = site.call("GET", f"/api/v1/boards/{board}").body
+    assert {**told["defaults"], **saved, "output_mb": 9} == told["defaults"]
+    assert "follow_ups" not in told["defaults"]
+    assert told["enforce_dead_ends"]
+    await page.reload()
+    await expect(page.get_by_label("Failures of one kind in a row")).to_have_value("5")
+    assert not await problems(page)

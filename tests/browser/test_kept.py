@@ -27,7 +27,7 @@ from uuid import UUID
 from django.conf import settings
 from boards.models import Attempt
 from checkpoints import recovery
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace
 attempt = Attempt.objects.get(pk=UUID(sys.argv[1]))
 files = Workspace.prepare(Path(settings.DATA_DIR) / "workspaces", store_of(attempt.board_id),

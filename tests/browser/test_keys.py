@@ -30,7 +30,7 @@ async def test_space_opens_a_card_beside_the_board_and_j_walks_on(
     await page.get_by_role("link", name="Card 0").focus()
     await page.keyboard.press("Space")
     await expect(drawer).to_have_attribute("data-key", f"{board}-1")
-    await page.get_by_role("link", name="Card 0").focus()
+    await expect(drawer).to_be_focused()
     await page.keyboard.press("j")
     await expect(drawer).to_have_attribute("data-key", f"{board}-2")
     await page.keyboard.press("k")
@@ -39,6 +39,44 @@ async def test_space_opens_a_card_beside_the_board_and_j_walks_on(
     await expect(drawer).to_contain_text("Another title")
     await page.keyboard.press("Escape")
     await expect(drawer).to_have_count(0)
+
+
+async def test_keys_go_on_where_a_card_went_and_at_what_was_found(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    for title in ("First", "Second", "Third"):
+        new_card(site, board, title)
+    page = await opened(open_page, f"/boards/{board}")
+    await page.get_by_role("link", name="Second").focus()
+    await page.keyboard.press("e")
+    await expect(page.get_by_role("link", name="Third")).to_be_focused()
+    site.call("POST", f"/api/v1/cards/{board}-3/archive", {})
+    await expect(page.get_by_role("link", name="First")).to_be_focused()
+    await page.keyboard.press("z")
+    second = page.get_by_role("link", name="Second", exact=True)
+    await expect(second).to_be_visible()
+    await page.keyboard.press("/")
+    await page.keyboard.type("second")
+    await page.keyboard.press("Enter")
+    await expect(second).to_be_focused()
+
+
+async def test_an_own_move_asks_the_server_once_what_became_of_it(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    new_card(site, board, "Carried")
+    page = await opened(open_page, f"/boards/{board}")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.get_by_role("link", name="Carried").focus()
+    await page.keyboard.press("Alt+ArrowRight")
+    await expect(page.locator(".card.pending")).to_have_count(0)
+    await expect(page.locator("#live-seq")).to_contain_text("event 3")
+    new_card(site, board, "Later")
+    await expect(page.get_by_role("link", name="Later")).to_be_visible()
+    assert len([url for url in asked if "/changes?" in url]) == 2
 
 
 async def test_a_small_screen_opens_the_page_of_a_card(site: Site, open_page: Open) -> None:

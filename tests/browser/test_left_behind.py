@@ -20,7 +20,7 @@ from django.conf import settings
 from boards import leases
 from boards.models import Card
 from checkpoints import recovery, salvaging
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace
 card = Card.objects.get(key=sys.argv[1])
 attempt = leases.claim("ada", card_id=card.pk)

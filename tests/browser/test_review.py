@@ -24,7 +24,7 @@ from django.conf import settings
 from boards import cards, leases
 from boards.models import Board
 from checkpoints import recovery
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace
 board = Board.objects.get(key=sys.argv[1])
 column = board.columns.get(kind="in_progress")
@@ -75,6 +75,9 @@ async def test_remarks_by_mouse_and_keys_reach_the_next_worker(
     readme = page.get_by_role("region", name="Changes in README.md")
     await readme.focus()
     await page.keyboard.press("j")
+    # The page is made anew meanwhile: keys are about the same line.
+    site.call("PATCH", f"/api/v1/cards/{key}", {"title": "Renamed meanwhile"})
+    await expect(page.get_by_role("heading", name="Renamed meanwhile")).to_be_visible()
     await page.keyboard.press("Enter")
     await page.keyboard.type("Why?")
     await page.keyboard.press("Control+Enter")
@@ -99,7 +102,7 @@ async def test_split_and_viewed_are_remembered(
 ) -> None:
     key = in_review(site, repository)
     page = await open_page(f"/cards/{key}?tab=checkpoints")
-    await page.get_by_role("button", name="Split").click()
+    await page.get_by_role("button", name="Split", exact=True).click()
     await expect(page.locator("table.diff.split")).to_have_count(2)
     await expect(page.locator("table.diff.split mark").first).to_be_visible()
     await page.locator('[data-path="README.md"]').get_by_label("Viewed").check()

@@ -13,6 +13,27 @@ from tests.serving import Site
 pytestmark = pytest.mark.browser
 
 
+async def test_a_long_text_is_let_in_counted_and_refused_in_words(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    key = new_card(site, board, "Talk")["key"]
+    page = await open_page(f"/cards/{key}?tab=messages")
+    note = page.get_by_label("A note to the worker")
+    await note.fill("x" * 20_001)
+    await expect(page.get_by_text("20,001 of 20,000 characters", exact=True).last).to_be_visible()
+    await page.get_by_role("button", name="Preview").click()
+    await page.get_by_role("button", name="Post").click()
+    await expect(page.get_by_text("This has 20,001 characters")).to_be_visible()
+    assert len(await note.input_value()) == 20_001
+    await page.get_by_role("button", name="Write").click()
+    # A character of two units is one.
+    await note.fill("😀" * 20_000)
+    await page.get_by_role("button", name="Post").press("Enter")
+    await expect(page.locator(".said")).to_have_count(1)
+    await expect(page.get_by_role("button", name="Post")).to_be_focused()
+
+
 async def test_a_note_is_written_with_names_previewed_posted_and_pinned(
     site: Site, open_page: Open
 ) -> None:

@@ -10,17 +10,17 @@ import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from boards import cards, leases
-from boards.models import Attempt, Card, Dependency, Message
+from boards.models import Attempt, Board, Card, Dependency, Message
 from checkpoints import briefing, recovery, steps
 from checkpoints.briefing import Built, facts, quoting, telling
 from checkpoints.models import Briefing, Checkpoint, Line, Step
 from checkpoints.tokens import most_that_fits, tokens_in
-from goals import memory
+from goals import criteria, memory
 from goals.models import Decision, Discovery
 from tests.factories import (
     claimed,
@@ -35,6 +35,7 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 T0 = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 HEADINGS = (
+    "Another approach is wanted",
     "Goal",
     "Done means",
     "This card",
@@ -138,7 +139,7 @@ def test_everything_is_told_in_the_order_in_which_it_is_needed(board, goal, card
     built = briefing.build(now_is(card), max_tokens=6000)
     check_whole(built, 6000)
     text = built.markdown
-    assert [s["name"] for s in built.sections] == list(HEADINGS[:-2])
+    assert [s["name"] for s in built.sections] == list(HEADINGS[1:-2])
     for title, *words in (
         ("Goal", "Active: Zero-downtime migration", "No lost writes.\nEver.", "no new services"),
         ("Done means", "1. [open] tests pass", "2. [open] p95 under 3 ms"),
@@ -168,10 +169,10 @@ def test_a_new_card_is_told_what_there_is(board):
 
 
 def test_the_newest_evidence_stands_with_its_criterion(goal, card):
-    memory.record_evidence(
+    criteria.record_evidence(
         goal.pk, [{"criterion": 1, "met": False, "detail": "3 red"}], actor="worker:ada"
     )
-    memory.record_evidence(
+    criteria.record_evidence(
         goal.pk, [{"criterion": 1, "met": True, "detail": "212 green"}], actor="worker:bob"
     )
     shown = section(told(card), "Done means")
@@ -366,7 +367,7 @@ def test_the_last_steps_are_named_and_how_the_last_one_failed(card):
     shown = section(told(card), "Where it stands")
     assert "Newest recorded steps: `build`. The last one, `test`, failed." in shown
     assert "2 of 212 failed" in shown
-    assert "1 steps recorded" in shown
+    assert "1 step recorded" in shown
 
 
 def test_a_superseded_decision_is_never_shown(goal, card):
@@ -377,7 +378,8 @@ def test_a_superseded_decision_is_never_shown(goal, card):
     assert "use a trigger" not in shown
 
 
-def test_the_same_failure_is_told_once_with_how_often(card):
+def test_the_same_failure_is_told_once_with_how_often(board, card):
+    Board.objects.filter(pk=board.pk).update(defaults={"same_failures": 100})
     for n in range(12):
         Card.objects.update(not_before=None, failures=0)
         attempt = claimed(card, f"w{n}")
@@ -671,6 +673,7 @@ def test_the_cost_does_not_hang_on_the_history(board, monkeypatch):
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads SQLite's query plans")
 def test_what_is_seldom_is_not_looked_for_among_all(goal, card):
     """Ten thousand facts cost nothing where none of them is pinned, severe or a dead end."""
+    memory.discover(goal.board_id, goal.pk, "w", kind="fact", title="there is one")
     with CaptureQueriesContext(connection) as seen:
         briefing.build(now_is(card))
     plans = []
@@ -686,7 +689,22 @@ def test_what_is_seldom_is_not_looked_for_among_all(goal, card):
         "severe_of_goal",
     ):
         assert any(f"USING INDEX {index}" in plan for plan in plans), index
-    assert not any(re.search(r"\bSCAN (goals|boards|checkpoints)_", plan) for plan in plans)
+    assert not any(
+        re.search(r"\bSCAN (?!goals_search VIRTUAL)(goals|boards|checkpoints)_", plan)
+        for plan in plans
+    )
+
+
+def test_what_there_is_none_of_costs_no_statement(goal, card):
+    with CaptureQueriesContext(connection) as bare:
+        briefing.build(now_is(card))
+    dead_end = {"kind": "dead_end", "title": "try twice as hard"}
+    memory.discover(goal.board_id, goal.pk, "w", **dead_end, pinned=True)
+    with CaptureQueriesContext(connection) as more:
+        built = briefing.build(now_is(card))
+    assert "try twice as hard" in built.markdown
+    # Pinned, dead ends, severe and newest.
+    assert len(bare) + 4 == len(more)
 
 
 def test_counting_stops_somewhere(board, monkeypatch):
@@ -752,6 +770,7 @@ COUNT = st.sampled_from([0, 1, 3, 25, 70])
 
 
 class AnyHistory(TestCase):
+    @settings(max_examples=settings().max_examples // 2)  # an example is a long history
     @given(st.data())
     def test_any_history_fits_any_budget(self, data: st.DataObject) -> None:
         draw = data.draw
@@ -892,3 +911,24 @@ def test_the_most_that_fits_is_found():
         assert tokens_in(words(found)) >= 0.9 * tokens - 2
     assert most_that_fits(words, 5, 1000) == 5
     assert most_that_fits(lambda n: "word " * (n + 9), 5, 3) == -1
+
+
+def test_what_differs_by_a_number_alone_is_not_hidden_behind_another() -> None:
+    board = make_board()
+    goal = make_goal(board)
+    card = make_card(board, goal=goal, max_attempts=20)
+    for version in ("1.26", "2.1"):
+        memory.discover(
+            board.pk, goal.pk, "worker:ada", kind="dead_end", title=f"Pin numpy to {version}"
+        )
+    for seconds in (30, 60, 90):
+        Card.objects.update(not_before=None)
+        attempt = claimed(card)
+        leases.describe(attempt.pk, f"raise the timeout to {seconds} s")
+        lesson = "the server hangs" if seconds == 30 else ""
+        leases.fail(attempt.pk, f"timed out after {seconds} s", lesson=lesson)
+    told = briefing.build(now_is(card)).markdown
+    for words in ("Pin numpy to 1.26", "Pin numpy to 2.1", "to 30 s", "to 60 s", "to 90 s"):
+        assert words in told
+    assert "×3, attempts" in told
+    assert "the server hangs" in told  # though the newest of them taught nothing

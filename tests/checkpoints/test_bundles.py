@@ -14,10 +14,22 @@ import pytest
 
 from boards import cards, leases
 from boards.models import Attempt, Board, Card
-from checkpoints import artifacts, bundles, lines, recovery, retention, salvaging, steps
+from checkpoints import (
+    artifacts,
+    bundles,
+    lines,
+    loglines,
+    logs,
+    output,
+    recovery,
+    retention,
+    salvaging,
+    steps,
+)  # fmt: skip
 from checkpoints.bundles import BadBundle
-from checkpoints.models import Artifact, Brought, Checkpoint, Keeping, Salvage, Step
-from checkpoints.snapshots import store_of
+from checkpoints.loglines import Log
+from checkpoints.models import Artifact, Brought, Checkpoint, Keeping, LogChunk, Salvage, Step
+from checkpoints.stores import store_of
 from checkpoints.verifying import verify
 from checkpoints.workspaces import Workspace
 from goals.models import Decision, Discovery, Goal
@@ -67,6 +79,8 @@ def lived(place: Path) -> Card:
             workspace=files.snapshot(name).as_json(),
             artifacts=[{"name": "report", "sha256": kept.pk}],
         )
+        logs.append(attempt.pk, [("build", "stdout", f"\x1b[1mbuild {name}\n")])
+        logs.append(attempt.pk, [("build", "stderr", "oh\nhalf"), ("build", "stderr", " a line")])
         (files.tree / "late.txt").write_text("late")
         salvaging.leave(files, card)
         files.close()
@@ -140,6 +154,49 @@ def test_a_card_comes_whole_and_goes_on(lived: Card, place: Path, settings: Any)
     store.collect([], 0)
     assert verify(card).intact
     assert store.run("fsck", "--full", "--strict", "--no-dangling") == b""
+
+
+def printed(card: Card, number: int) -> list[Any]:
+    log = Log(Attempt.objects.get(card=card, number=number).pk)
+    return [(x.step, x.stream, x.at, x.text, x.style) for x in loglines.stretch(log, 1, 1000)]
+
+
+def test_live_output_comes_along_line_by_line(lived: Card) -> None:
+    brought = bundles.bring(make_board(), stored(packed(lived)), "user:olga")
+    card = Card.objects.get(key=brought.cards[lived.key])
+    for number in (1, 2):
+        assert printed(card, number) == printed(lived, number)
+    assert [line[3] for line in printed(card, 1)] == ["\x1b[1mbuild a", "oh", "half a line"]
+
+
+def test_of_much_output_the_end_comes_along_and_a_word_about_the_rest(
+    lived: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = claimed(lived)
+    logs.append(many.pk, [("test", "stdout", f"{n:09}\n") for n in range(100)])
+    leases.release(many.pk, "half", "rest")
+    # What there is room for: ten pieces of the newest attempt, then nothing of the others.
+    room = 10 * (output.PIECE + 10) + 2 * output.PIECE
+    monkeypatch.setattr(output, "MAX_OF_ATTEMPT", room)
+    monkeypatch.setattr(output, "MAX_IN_ALL", room)
+    content = packed(lived)
+    monkeypatch.undo()
+    brought = bundles.bring(make_board(), stored(content), "user:olga")
+    card = Card.objects.get(key=brought.cards[lived.key])
+    told = [line[3] for line in printed(card, many.number)]
+    assert told == [
+        "[900 characters before this stayed where the bundle was written.]",
+        *(f"{n:09}" for n in range(90, 100)),
+    ]
+    assert [line[3] for line in printed(card, 1)] == [
+        "[26 characters before this stayed where the bundle was written.]"
+    ]
+
+
+def test_a_bundle_from_before_live_output_came_along_is_read(lived: Card) -> None:
+    content = remade(packed(lived), lambda data, parts: parts.pop("output.jsonl") and None)
+    brought = bundles.bring(make_board(), stored(content), "user:olga")
+    assert printed(Card.objects.get(key=brought.cards[lived.key]), 1) == []
 
 
 def test_the_same_file_again_gives_the_same_cards(lived: Card) -> None:
@@ -241,15 +298,34 @@ def _shape(data: dict[str, Any], parts: dict[str, bytes]) -> None:
     data["cards"] = [7]
 
 
+def _of_output(**changed: Any) -> Callable[..., None]:
+    def change(data: dict[str, Any], parts: dict[str, bytes]) -> None:
+        first, _, rest = parts["output.jsonl"].partition(b"\n")
+        line = json.dumps({**json.loads(first), **changed}).encode()
+        parts["output.jsonl"] = line + b"\n" + rest
+
+    return change
+
+
 @pytest.mark.parametrize(
-    "change", [_summary, _tree, _parent, _pack, _status, _twice, _stranger, _shape]
+    "change",
+    [
+        *(_summary, _tree, _parent, _pack, _status, _twice, _stranger, _shape),
+        _of_output(attempt="0" * 32),
+        _of_output(stream="king"),
+        _of_output(at="yesterday"),
+        _of_output(at="2026-01-01"),
+        _of_output(text=7),
+        _of_output(text="x" * 600_000),
+        _of_output(more="x"),
+    ],
 )
 def test_of_a_bundle_that_was_changed_nothing_is_made(
     lived: Card, change: Callable[..., None], place: Path, settings: Any
 ) -> None:
     content = remade(packed(lived), change)
     board = elsewhere(place, settings)
-    models = (Card, Attempt, Step, Checkpoint, Salvage, Goal, Decision, Brought)
+    models = (Card, Attempt, Step, Checkpoint, Salvage, Goal, Decision, Brought, LogChunk)
     before = [model.objects.count() for model in models]
     with pytest.raises(BadBundle):
         bundles.bring(board, stored(content), "user:olga")

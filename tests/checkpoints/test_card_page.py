@@ -96,7 +96,7 @@ def test_the_briefing_says_its_size_and_what_changed_since_the_last_one(person: 
     assert shown["added"] == sum(line.sign == "+" for line in shown["lines"])
     assert [p["text"] for p in shown["pinned"]] == ["mind the rounding"]
     page = person.get(f"/cards/{card.key}", {"tab": "briefing"}).text
-    assert f"{shown['built'].tokens} of {briefing.DEFAULT_MAX_TOKENS} tokens" in page
+    assert f"{shown['built'].tokens} of {briefing.DEFAULT_MAX_TOKENS:,} tokens" in page
 
 
 def test_alike_texts_have_no_changes_and_others_only_theirs() -> None:

@@ -13,25 +13,23 @@ import hashlib
 import logging
 import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from boards import leases
 from boards.models import Attempt, Card
 from checkpoints import artifacts, lines, logs, recovery, retention, salvaging
 from checkpoints.models import Artifact, ArtifactLink, Checkpoint, Keeping, Salvage
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.verifying import verify
 from checkpoints.workspaces import Workspace
+from tests.checkpoints.killing import killed, say
 from tests.factories import make_card, now_is
 
 KILLS = 200 if os.environ.get("FULL") else 20
@@ -57,11 +55,7 @@ class Worker:
             self.rng.choice(does)()
 
     def say(self, *words: object) -> None:
-        """Write down what is done: from now on it must not be lost."""
-        with self.told.open("a") as out:
-            out.write(" ".join(map(str, words)) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
+        say(self.told, *words)
 
     def _claim(self) -> None:
         Card.objects.filter(pk=self.card.pk).update(not_before=None, failures=0)
@@ -146,35 +140,6 @@ def tree_digest(tree: Path) -> str:
     return digest.hexdigest()
 
 
-def killed(card: Card, root: Path, told: Path, seed: int, rng: random.Random) -> None:
-    """Let a child work for a moment and kill it."""
-    connection.close()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.dup2(os.open(told.with_name("errors"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-            Worker(card, root, told, seed).run()
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(1)
-    time.sleep(rng.uniform(0.1, 4))
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    running = children.read_text().split() if children.exists() else []
-    os.kill(pid, signal.SIGKILL)
-    if rng.random() < 0.7:
-        for git in running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(git), signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    errors = told.with_name("errors").read_text()
-    assert os.WIFSIGNALED(status), errors
-    assert os.WTERMSIG(status) == signal.SIGKILL
-
-
 def look(card: Card, root: Path, told: Path) -> None:
     """Pass only if all that was said to be done is there, whole, and adds up."""
     store = store_of(card.board_id)
@@ -231,7 +196,8 @@ def test_nothing_is_lost_whenever_it_is_killed(
     told.touch()
     rng = random.Random(SEED)
     for number in range(1, KILLS + 1):
-        killed(card, root, told, SEED * 10_000 + number, rng)
+        seed = SEED * 10_000 + number
+        killed(lambda seed=seed: Worker(card, root, told, seed).run(), told, rng)  # type: ignore[misc]
         if number % LOOK_AFTER == 0:
             look(card, root, told)
     said = told.read_text()

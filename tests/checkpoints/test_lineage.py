@@ -153,6 +153,31 @@ def test_checkpoints_that_can_t_be_told_apart_are_one_that_says_so():
     )
 
 
+def test_a_long_lane_shows_a_checkpoint_wherever_there_is_room_for_its_label():
+    card = make_card()
+    history(card, 1, saves=False)
+    attempt = card.attempts.get()
+    for n in range(1, 40):
+        point = Checkpoint(card=card, number=n, attempt=attempt, summary="x", digest=f"{n:064}")
+        point.at = attempt.started_at + timedelta(seconds=30 * n)
+        point.save(force_insert=True)
+    (track,) = drawing(card).tracks
+    assert sum(1 + m.also for m in track.marks) == 39
+    assert len(track.marks) >= (track.x1 - track.x0) // lineage.GROUP_GAP - 1
+    assert track.marks[-1].label.startswith("C39 +")
+    assert 31 not in {m.checkpoint.number for m in track.marks}
+    # Where something began is among them.
+    make_card(card.board)
+    start = Checkpoint.objects.get(number=31).pk
+    Card.objects.exclude(pk=card.pk).update(origin_checkpoint=start)
+    (track,) = drawing(card).tracks
+    assert 31 in {m.checkpoint.number for m in track.marks}
+    assert sum(1 + m.also for m in track.marks) == 39
+    assert all(
+        b.x - a.x >= lineage.GROUP_GAP for a, b in zip(track.marks, track.marks[1:], strict=False)
+    )
+
+
 def test_the_pages_show_them_to_members_alone():
     card = make_card(title="<b>bold</b>")
     attempt = claimed(card, "<i>ada</i>")

@@ -10,9 +10,10 @@ from django.test import Client
 
 from boards import cards, leases
 from boards.models import Board, Card
-from checkpoints import merging, recovery
+from boards.secrets import keeping
+from checkpoints import merging, recovery, secretsearch, spilling
 from checkpoints.models import Merge
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace, WorkspaceError
 from events.models import Event
 from goals.models import Discovery
@@ -506,3 +507,87 @@ def test_two_cards_merged_at_once_are_both_there(place):
     [t.join() for t in threads]
     assert not faults
     assert [place.show(f"main:{n}.py") for n in range(2)] == ["0", "1"]
+
+
+class TestSecrets:
+    """Files that hold a secret of the board go nowhere unless a person says so."""
+
+    KEY = "sk-live-0123456789abcdef"
+
+    @pytest.fixture
+    def sealed(self, place) -> Place:
+        keeping.put(place.board.pk, "user:ann", "DEPLOY_KEY", self.KEY)
+        return place
+
+    def test_neither_merged_nor_taken_along_by_accident(self, sealed):
+        card = sealed.worked({"src/config.py": f"KEY = '{self.KEY}'\n", "fine.py": "1\n"})
+        began = sealed.at("main")
+        ann = Client()
+        ann.force_login(make_user("ann", is_superuser=True))
+        page = ann.get(f"/cards/{card.key}").content.decode()
+        assert "src/config.py holds the secret DEPLOY_KEY" in page
+        assert self.KEY not in page.partition('id="card-tab"')[0]
+        at = f"/api/v1/cards/{card.key}"
+        for answer in (
+            ann.post(f"{at}/merge", {}, content_type="application/json", HTTP_IDEMPOTENCY_KEY="a"),
+            ann.get(f"{at}/patch"),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (409, "secret_in_files")
+            assert answer.json()["files"] == [{"path": "src/config.py", "secret": "DEPLOY_KEY"}]
+        assert sealed.at("main") == began
+        assert now_is(card).state == Card.State.REVIEW
+        assert self.KEY.encode() in ann.get(f"{at}/patch?with_secrets=true").content
+        told = ann.post(
+            f"{at}/merge",
+            {"with_secrets": True},
+            content_type="application/json",
+            HTTP_IDEMPOTENCY_KEY="b",
+        )
+        assert told.status_code == 200
+        assert self.KEY in sealed.show("main:src/config.py")
+
+    def test_what_was_there_before_is_nobodys_doing(self, sealed):
+        sealed.upstream("old.py", f"'{self.KEY}'\n")
+        sealed.upstream("moved.py", "x\n")
+        card = sealed.worked({"old.py": f"'{self.KEY}'\nprint()\n"})
+        assert merged(card).commit
+
+    def test_once_it_is_taken_out_nothing_holds_it_back(self, sealed):
+        card = sealed.worked({"a.py": self.KEY})
+        with pytest.raises(spilling.SecretInFiles):
+            merging.push(card)
+        attempt = claimed_again(card)
+        sealed.changes(attempt, {"a.py": "os.environ['DEPLOY_KEY']\n"})
+        leases.complete(attempt.pk, "Taken out.")
+        assert merged(now_is(card)).commit
+        assert self.KEY not in git(sealed.repository, "log", "-p", "--all")
+
+    def test_a_secret_that_is_set_later_counts_as_well(self, sealed):
+        card = sealed.worked({"a.py": "another-value-of-it"})
+        work = merging.work_of(card)
+        merging.see_what_it_holds(work)
+        keeping.put(sealed.board.pk, "user:ann", "OTHER", "another-value-of-it")
+        with pytest.raises(spilling.SecretInFiles, match=r"a\.py holds the secret OTHER"):
+            merging.see_what_it_holds(work)
+
+    def test_a_parents_files_go_out_with_the_card_that_builds_on_it(self, sealed):
+        Board.objects.filter(pk=sealed.board.pk).update(defaults={"start_from_parents": True})
+        parent = sealed.worked({"a.py": self.KEY})
+        cards.approve(parent.pk, "user:ann")
+        child = make_card(sealed.board, review_required=True)
+        child.dependencies.create(depends_on=parent)
+        started = merging.start_of(child)
+        assert started is not None
+        attempt = claimed(child)
+        store = store_of(sealed.board.pk)
+        taken = store.snapshot_of(started.commit).as_json()
+        make_checkpoint(attempt, summary="s", workspace=taken)
+        leases.complete(attempt.pk, "Done.")
+        with pytest.raises(spilling.SecretInFiles):
+            merging.push(now_is(child))
+
+    def test_large_files_links_and_removed_ones_are_no_trouble(self, sealed, monkeypatch):
+        monkeypatch.setattr(secretsearch, "MAX_FILE_BYTES", 100)
+        sealed.upstream("gone.py", f"'{self.KEY}'\n")
+        card = sealed.worked({"large.txt": "x" * 100 + self.KEY, "gone.py": None, "b": "1"})
+        assert merged(card).commit

@@ -15,7 +15,7 @@ from django.test import Client
 from boards.models import Attempt, Board, Card, Membership
 from checkpoints import artifacts, previews, recovery
 from checkpoints.models import Checkpoint
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace
 from kernel.access import Role
 from kernel.errors import NotFound

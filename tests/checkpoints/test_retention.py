@@ -35,9 +35,10 @@ from checkpoints.models import (
     LogChunk,
 )
 from checkpoints.retention import Retention
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.verifying import verify
 from checkpoints.workspaces import Workspace
+from events.models import Event
 from kernel.errors import Invalid
 from tests.factories import (
     claimed,
@@ -335,14 +336,14 @@ def test_an_upload_of_what_is_being_collected_wins_or_starts_anew(
     ArtifactLink.objects.update(at=timezone.now() - timedelta(days=30))
     Artifact.objects.update(at=timezone.now() - timedelta(days=30))
     published, go_on = threading.Event(), threading.Event()
-    known = artifacts._known
+    publish = artifacts._publish
 
-    def slowly(*told: Any) -> Any:
+    def then_wait(temporary: Path, final: Path) -> None:
+        publish(temporary, final)
         published.set()
         assert go_on.wait(20)
-        return known(*told)
 
-    monkeypatch.setattr(artifacts, "_known", slowly)
+    monkeypatch.setattr(artifacts, "_publish", then_wait)
 
     def upload() -> None:
         try:
@@ -367,6 +368,7 @@ def test_what_a_board_takes_up_is_measured(work: Work) -> None:
     found = retention.measured(work.board)
     assert found.artifacts_bytes == len("about a")
     assert found.logs_bytes == 5
+    assert found.events_bytes >= 200 * Event.objects.filter(board_id=found.board_id).count() > 0
     assert found.snapshots_bytes > 0
     assert found.workspaces_bytes > 0
     assert retention.counts(work.board) == {"kept": 1, "dropped": 0}

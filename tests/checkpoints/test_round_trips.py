@@ -24,7 +24,7 @@ from boards import leases
 from boards.models import Attempt, Card
 from checkpoints import lines, recovery, retention, salvaging, steps
 from checkpoints.models import Checkpoint, Keeping, Salvage
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.verifying import verify
 from checkpoints.workspaces import Workspace
 from tests.factories import claimed, make_board, make_card, make_checkpoint, make_step, now_is

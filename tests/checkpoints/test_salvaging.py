@@ -8,10 +8,10 @@ import pytest
 from django.test import Client
 
 from boards import cards, leases
-from boards.models import Attempt
-from checkpoints import artifacts, lines, salvaging
+from boards.models import Attempt, Card
+from checkpoints import artifacts, lines, salvaging, steps
 from checkpoints.models import ArtifactLink, Checkpoint, Salvage
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.verifying import verify
 from checkpoints.workspaces import Workspace
 from events.models import Event
@@ -166,6 +166,27 @@ def test_adopting_ends_a_live_attempt_and_works_after_a_rewind_too(failed):
     assert second.parent.number == 1
     assert claimed(failed.card, "cy").resumed_from == second.number
     assert verify(failed.card).intact
+
+
+def test_a_workflow_that_was_through_is_done_again_on_what_was_adopted(failed):
+    """Its steps said that other files are fine."""
+    kept = Salvage.objects.get()
+    Card.objects.filter(pk=failed.card_id).update(workflow={"steps": [{"key": "a", "run": "true"}]})
+    card = now_is(failed.card)
+    lines.rewind(card.pk, 2, "user:ann")
+    through = claimed(card, "bob")
+    make_step(through, "a")
+    make_checkpoint(through, summary="through")
+    leases.complete(through.pk, "done")
+    point = salvaging.adopt(card.pk, kept.pk, "user:ann")
+    card = now_is(card)
+    assert (card.state, card.line, point.line) == ("waiting", 3, 2)
+    assert salvaging.adopt(card.pk, kept.pk, "user:bob") == point
+    later = claimed(card, "cy")
+    assert (later.resumed_from, later.steps_recorded) == (point.number, 0)
+    assert not steps.begin(later.pk, "a").replay
+    assert make_checkpoint(later).parent == point
+    assert verify(card).intact
 
 
 def test_what_there_is_nothing_of_can_not_be_adopted():

@@ -8,7 +8,7 @@ from boards.models import Attempt, Token
 from checkpoints import artifacts, lines
 from checkpoints.models import Checkpoint
 from checkpoints.recovery import digest_of
-from checkpoints.snapshots import store_of
+from checkpoints.stores import store_of
 from checkpoints.verifying import verify
 from checkpoints.workspaces import Workspace
 from events.models import Event

@@ -7,11 +7,15 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,10 @@ from checkpoints import workspaces
 from checkpoints.git import Git, GitFailed
 from checkpoints.snapshots import SnapshotStore
 from checkpoints.workspaces import Workspace, WorkspaceError, prune
+from kernel.globs import Globs
 from tests.repositories import git
 
 ROOT = Path(__file__).resolve().parents[2]
-FLUSHING = {"add", "write-tree", "commit-tree", "update-ref"}
 
 
 class Place:
@@ -255,6 +259,9 @@ def awkward(tree: Path) -> None:
     Path(os.fsdecode(os.path.join(os.fsencode(tree), b"not-utf8-\xff\xfe"))).write_text("x")
     (tree / "-rf").write_text("x")
     (tree / ":(glob)*").write_text("x")
+    (tree / "Same").write_text("in one case\n")
+    (tree / "same").write_text("in another\n")
+    (tree / "blob.bin").write_bytes(bytes(range(256)) * 40_000)
 
 
 def test_a_restored_workspace_is_byte_for_byte_the_same(place: Place) -> None:
@@ -356,6 +363,342 @@ def test_nested_repositories_and_huge_files_are_left_out_and_named(
     workspace.close()
     # Taken over by the next attempt, what was left out is still there.
     assert contents(place.prepare(2, snapshot.commit).tree) == before
+
+
+def test_the_files_of_a_submodule_are_left_out_in_words(place: Place, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    git(library, "init", "-q")
+    (library / "lib.py").write_text("x\n")
+    git(library, "add", "-A")
+    git(library, "commit", "-q", "-m", "x")
+    git(place.repository, "-c", "protocol.file.allow=always",
+        "submodule", "add", "-q", str(library), "vendor/lib")  # fmt: skip
+    place.commit()
+    workspace = place.prepare(1)
+    assert list((workspace.tree / "vendor/lib").iterdir()) == []
+    assert workspace.snapshot("not filled").skipped == ()
+    # A step fills it, works in it, and commits there.
+    git(workspace.tree, "clone", "-q", str(library), "vendor/lib")
+    filled = workspace.snapshot("filled")
+    (workspace.tree / "vendor/lib/lib.py").write_text("y\n")
+    git(workspace.tree / "vendor/lib", "commit", "-q", "-a", "-m", "y")
+    (workspace.tree / "own").write_text("z\n")
+    moved = workspace.snapshot("moved")
+    for snapshot in (filled, moved):
+        assert [(s.path, s.reason) for s in snapshot.skipped] == [
+            (b"vendor/lib", workspaces.SUBMODULE)
+        ]
+    assert moved.changed_files == 1
+    linked = place.store.run("ls-tree", moved.commit, "vendor/lib").split()
+    assert linked[:2] == [b"160000", b"commit"]
+    assert linked[2].decode() == git(library, "rev-parse", "HEAD")
+    workspace.close()
+    taken = place.prepare(2, moved.commit)
+    assert taken.discarded is None
+    assert (taken.tree / "vendor/lib/lib.py").read_text() == "y\n"
+    other = place.elsewhere(3, moved.commit)
+    assert list((other.tree / "vendor/lib").iterdir()) == []
+    assert other.snapshot("x").tree == moved.tree
+
+
+def test_files_folders_and_links_may_take_each_other_s_place(place: Place) -> None:
+    place.write("linked/a", "a\n")
+    place.write("linked/deep/b", "b\n")
+    place.write("folder/c", "c\n")
+    place.commit()
+    workspace = place.prepare(1)
+    tree = workspace.tree
+    (tree / "README.md").unlink()
+    (tree / "README.md").mkdir()
+    (tree / "README.md/inside").write_text("a folder where a file was\n")
+    shutil.rmtree(tree / "folder")
+    (tree / "folder").write_text("a file where a folder was\n")
+    # The files can still be reached by their paths, and are unchanged: yet they are not there.
+    (tree / "linked").rename(tree / "elsewhere")
+    (tree / "linked").symlink_to("elsewhere")
+    before = contents(tree)
+    snapshot = workspace.snapshot("x")
+    assert snapshot.skipped == ()
+    other = place.elsewhere(2, snapshot.commit)
+    assert contents(other.tree) == before
+    base = place.elsewhere(3, snapshot.base)
+    assert (base.tree / "linked/deep/b").read_text() == "b\n"
+    workspace.restore(snapshot.base)
+    assert contents(tree) == contents(base.tree)
+
+
+def test_what_an_ignored_link_leads_to_is_not_taken_for_tracked_files(place: Place) -> None:
+    place.write("cache.log/a", "a\n")
+    place.commit()
+    workspace = place.prepare(1)
+    (workspace.tree / "cache.log").rename(workspace.tree / "moved")
+    (workspace.tree / "cache.log").symlink_to("moved")
+    snapshot = workspace.snapshot("x")
+    names = place.store.run("ls-tree", "-r", "--name-only", snapshot.commit).decode().split()
+    assert "moved/a" in names
+    assert "cache.log/a" not in names
+
+
+@pytest.mark.parametrize("name", [".GIT/config", "git~1", "a/.git ", ".Git"])
+def test_names_that_git_keeps_for_itself_are_left_out_in_words(place: Place, name: str) -> None:
+    workspace = place.prepare(1)
+    path = workspace.tree / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x")
+    (workspace.tree / "beside").write_text("x")
+    snapshot = workspace.snapshot("x")
+    assert [(s.path.decode(), s.reason) for s in snapshot.skipped] == [(name, workspaces.RESERVED)]
+    assert snapshot.changed_files == 1
+
+
+def unprivileged(does: Callable[[], None]) -> None:
+    """Run it where permissions count: as somebody else, where the tests are root's."""
+    if os.geteuid():
+        does()
+        return
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            does()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.fixture
+def open_place() -> Iterator[Place]:
+    """A place that anybody may work in."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Place(Path(folder))
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            os.chown(path, 65534, 65534) if os.geteuid() == 0 else None
+        yield made
+
+
+def test_folders_and_files_that_can_not_be_read_are_left_out_in_words(open_place: Place) -> None:
+    place = open_place
+    unprivileged(lambda: _leave_out_closed(place))
+
+
+def _leave_out_closed(place: Place) -> None:
+    workspace = place.prepare(1)
+    tree = workspace.tree
+    for name in ("locked/deep/a", "names only/b", "build/hidden/c", "src/d", "unread"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    workspace.snapshot("all can be read")
+    closed = {"locked/deep": 0o000, "names only": 0o600, "build/hidden": 0o000, "src": 0o000}
+    for name, mode in closed.items():
+        (tree / name).chmod(mode)
+    (tree / "unread").chmod(0o000)
+    (tree / "beside").write_text("x")
+    snapshot = workspace.snapshot("some can't")
+    # What is ignored would not have been held anyway.
+    assert [s.as_json() for s in snapshot.skipped] == [
+        {"path": path, "reason": workspaces.UNREADABLE}
+        for path in ("locked/deep/", "names only/", "src/", "unread")
+    ]
+    names = place.store.run("ls-tree", "-r", "--name-only", snapshot.commit).decode().split("\n")
+    assert names[:-1] == [".gitignore", "README.md", "beside"]
+    assert workspace.snapshot("again") == snapshot
+    # Going back to it leaves them alone, closed or open again.
+    (tree / "locked/deep").chmod(0o700)
+    (tree / "late").write_text("x")
+    workspace.restore(snapshot.commit)
+    assert (tree / "locked/deep/a").read_text() == "locked/deep/a"
+    assert stat.S_IMODE((tree / "src").stat().st_mode) == 0
+    # Going back to where there was no such folder takes it away, closed as it is.
+    workspace.restore(snapshot.base)
+    assert {path.name for path in tree.iterdir()} == {
+        ".git", ".gitignore", "README.md", "build", "src",
+    }  # fmt: skip
+    assert (tree / "src/app.py").read_text() == "print('a')\nprint('b')\n"
+
+
+def test_a_file_whose_reading_fails_is_left_out_in_words(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permissions are not all: a disk or a file system may refuse what they allow."""
+    workspace = place.prepare(1)
+    (workspace.tree / "bad").write_text("x")
+    (workspace.tree / "README.md").write_text("changed\n")
+    run = Git.run
+
+    def refuse(git: Git, *arguments: str, **more: Any) -> bytes:
+        if "--add" in arguments and b"bad\x00" in more.get("stdin", b""):
+            raise GitFailed("Unable to process path bad")
+        return run(git, *arguments, **more)
+
+    monkeypatch.setattr(Git, "run", refuse)
+    with pytest.raises(WorkspaceError, match="Unable to process path bad"):
+        workspace.snapshot("it can be read, and git fails all the same")
+    monkeypatch.setattr(Workspace, "_can_be_read", lambda self, path: path != b"bad")
+    snapshot = workspace.snapshot("x")
+    assert [(s.path, s.reason) for s in snapshot.skipped] == [(b"bad", workspaces.UNREADABLE)]
+    assert snapshot.changed_files == 1
+
+
+def test_what_vanishes_meanwhile_is_as_though_it_had_never_been(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = place.prepare(1)
+    for name in ("stays", "goes", "folder/goes"):
+        (workspace.tree / name).parent.mkdir(exist_ok=True)
+        (workspace.tree / name).write_text(name)
+    look = Workspace._differing
+
+    def then_lose(workspace: Workspace) -> Any:
+        found = look(workspace)
+        (workspace.tree / "goes").unlink(missing_ok=True)
+        shutil.rmtree(workspace.tree / "folder", ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(Workspace, "_differing", then_lose)
+    snapshot = workspace.snapshot("x")
+    assert (snapshot.changed_files, snapshot.skipped) == (1, ())
+
+
+def test_ignored_files_are_kept_by_rule_and_come_back_exactly(place: Place) -> None:
+    rule = {"keep_ignored": ["build/cache", "state.log"]}
+    workspace = place.prepare(1, **rule)
+    (workspace.tree / "build/cache/deep").mkdir(parents=True)
+    (workspace.tree / "build/cache/deep/a").write_text("one\n")
+    (workspace.tree / "build/other").write_text("not kept\n")
+    (workspace.tree / "state.log").write_text("s\n")
+    (workspace.tree / "noise.log").write_text("n\n")
+    first = workspace.snapshot("x")
+    assert (first.changed_files, first.skipped) == (2, ())
+    (workspace.tree / "build/cache/deep/a").write_text("two\n")
+    (workspace.tree / "state.log").unlink()
+    second = workspace.snapshot("y")
+    assert second.changed_files == 1
+    workspace.close()
+    taken = place.prepare(2, first.commit, **rule)
+    assert (taken.tree / "build/cache/deep/a").read_text() == "one\n"
+    assert (taken.tree / "state.log").read_text() == "s\n"
+    assert (taken.tree / "build/other").read_text() == "not kept\n"
+    assert taken.snapshot("z").tree == first.tree
+    other = place.elsewhere(3, second.commit)  # a host whose worker knows of no rule
+    assert (other.tree / "build/cache/deep/a").read_text() == "two\n"
+    assert not (other.tree / "state.log").exists()
+
+
+def test_ignored_files_are_kept_by_pattern_without_a_walk_through_what_is_ignored(
+    place: Place,
+) -> None:
+    place.write(".gitignore", "*.log\nbuild/\n.venv/\nnode_modules/\n*.cache\n")
+    place.commit()
+    workspace = place.prepare(1, keep_ignored=["**/node_modules", "build/*.state", "src/?.log"])
+    kept = {
+        "node_modules/a.js", "src/deep/node_modules/b/c.js", "build/x.state", "build/d.state/e",
+        "src/a.log",
+    }  # fmt: skip
+    left = {
+        ".venv/lib/node_modules/d.js",  # within what is ignored, and no pattern names that
+        "build/deep/x.state", "src/ab.log", "src/deep/a.log", "top.cache",
+    }  # fmt: skip
+    for name in kept | left:
+        (workspace.tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace.tree / name).write_text(name)
+    git(workspace.tree / "node_modules", "init", "-q", "nested")
+    first = workspace.snapshot("x")
+    assert [(s.path, s.reason) for s in first.skipped] == [
+        (b"node_modules/nested/", workspaces.NESTED)
+    ]
+    names = place.store.run("ls-tree", "-r", "--name-only", first.commit).decode().split()
+    assert set(names) - {".gitignore", "README.md", "src/app.py"} == kept
+    # A folder of which some is kept already is looked into for what is new and what is gone.
+    (workspace.tree / "src/deep/node_modules/new/f.js").parent.mkdir()
+    (workspace.tree / "src/deep/node_modules/new/f.js").write_text("f")
+    (workspace.tree / "node_modules/a.js").unlink()
+    second = workspace.snapshot("y")
+    names = place.store.run("ls-tree", "-r", "--name-only", second.commit).decode().split()
+    assert "src/deep/node_modules/new/f.js" in names
+    assert "node_modules/a.js" not in names
+    workspace.restore(first.commit)
+    assert (workspace.tree / "node_modules/a.js").read_text() == "node_modules/a.js"
+    assert not (workspace.tree / "src/deep/node_modules/new/f.js").exists()
+    assert all((workspace.tree / name).exists() for name in kept | left)
+    assert workspace.snapshot("again").tree == first.tree
+
+
+def test_going_back_to_before_ignored_files_were_kept_leaves_them_alone(place: Place) -> None:
+    workspace = place.prepare(1)
+    (workspace.tree / "work").write_text("one\n")
+    before = workspace.snapshot("nothing ignored is kept yet")
+    workspace.close()
+    rule = {"keep_ignored": ["build", "*.log"]}
+    workspace = place.prepare(2, before.commit, **rule)
+    none_yet = workspace.snapshot("they are kept, and there are none")
+    assert none_yet.tree == before.tree
+    for name in ("build/state", "a.log"):
+        (workspace.tree / name).parent.mkdir(exist_ok=True)
+        (workspace.tree / name).write_text(name)
+    (workspace.tree / "work").write_text("two\n")
+    kept = workspace.snapshot("kept")
+    workspace.restore(before.commit)
+    assert (workspace.tree / "work").read_text() == "one\n"
+    assert (workspace.tree / "build/state").read_text() == "build/state"
+    assert (workspace.tree / "a.log").read_text() == "a.log"
+    workspace.restore(kept.commit)
+    workspace.restore(none_yet.commit)
+    assert not (workspace.tree / "build/state").exists()
+    # Not ignored there: then they are files like all others, and came later.
+    workspace.restore(kept.commit)
+    (workspace.tree / ".gitignore").write_text("*.log\n")
+    (workspace.tree / "build/state").unlink()
+    workspace.close()
+    workspace = place.prepare(3, before.commit)
+    (workspace.tree / ".gitignore").write_text("*.log\n")
+    fewer = workspace.snapshot("build is not ignored")
+    workspace.close()
+    workspace = place.prepare(4, kept.commit, **rule)
+    workspace.restore(fewer.commit)
+    assert (workspace.tree / "a.log").exists()
+    assert not (workspace.tree / "build/state").exists()
+
+
+def test_what_is_past_the_bound_of_ignored_files_is_said_and_stays_where_it_is(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspaces, "MAX_KEPT_BYTES", 1000)
+    place.write("build/tracked", "t\n")
+    place.commit()
+    workspace = place.prepare(1, keep_ignored=["build", "state.log"])
+    (workspace.tree / "build/big").write_bytes(b"x" * 600)
+    (workspace.tree / "state.log").write_bytes(b"y" * 300)
+    fits = workspace.snapshot("x")
+    assert (fits.changed_files, fits.skipped) == (2, ())
+    (workspace.tree / "build/more").write_bytes(b"z" * 600)
+    over = workspace.snapshot("y")
+    assert [(s.path, s.reason) for s in over.skipped] == [(b"build", workspaces.PAST_THE_BOUND)]
+    names = place.store.run("ls-tree", "-r", "--name-only", over.commit).decode().split()
+    assert {"build/tracked", "state.log"} <= set(names)
+    assert not {"build/big", "build/more"} & set(names)
+    assert workspace.snapshot("again") == over
+    workspace.restore(over.base)
+    assert (workspace.tree / "build/more").exists()
+    assert not (workspace.tree / "state.log").exists()
+
+
+def test_a_pipe_in_place_of_a_file_is_left_out_in_words(place: Place) -> None:
+    workspace = place.prepare(1)
+    (workspace.tree / "README.md").unlink()
+    os.mkfifo(workspace.tree / "README.md")
+    (workspace.tree / "beside").write_text("x")
+    snapshot = workspace.snapshot("x")
+    assert [(s.path, s.reason) for s in snapshot.skipped] == [(b"README.md", workspaces.SPECIAL)]
+    workspace.close()
+    assert place.prepare(2, snapshot.commit).tree.joinpath("README.md").is_fifo()
 
 
 def test_a_tracked_file_that_grows_too_large_is_never_put_back_to_an_older_one(
@@ -596,24 +939,146 @@ def test_two_stores_made_at_once_are_one(place: Place) -> None:
     assert sorted(left) == ["board.git", "gitconfig"]
 
 
-def test_objects_are_durable_before_a_snapshot_returns(place: Place) -> None:
+def test_objects_are_durable_before_a_snapshot_returns(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Git leaves objects to the page cache unless told otherwise."""
     workspace = place.prepare(1)
+    there = set(loose(place.store))
+    flushed: set[tuple[int, int]] = set()
+    plain = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        plain(descriptor)
+        found = os.fstat(descriptor)
+        flushed.add((found.st_dev, found.st_ino))
+
+    kept: list[set[Path]] = []
+    keep = SnapshotStore.keep
+
+    def then_keep(store: SnapshotStore, ref: str, commit: str) -> None:
+        kept.append(set(loose(store)))
+        keep(store, ref, commit)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(SnapshotStore, "keep", then_keep)
     trace = place.root / "trace"
     workspace.store.git = workspace.store.git.having(GIT_TRACE2_EVENT=str(trace))
+    (workspace.tree / "a").write_text("a")
+    snapshot = workspace.snapshot("x")
+    new = set(loose(place.store)) - there
+    # The file, its tree and the commit; and the folders that name them.
+    assert {"".join(p.parts[-2:]) for p in new} >= {snapshot.commit, snapshot.tree}
+    assert len(new) == 3
+    for path in (*new, *(path.parent for path in new)):
+        assert (path.stat().st_dev, path.stat().st_ino) in flushed
+    # Only then is anything said to be there.
+    assert kept == [there | new]
+    told = [json.loads(line) for line in trace.read_text().splitlines()]
+    assert any(e.get("category") == "fsync" and e["key"].endswith("hardware-flush") for e in told)
+
+
+def test_a_snapshot_costs_what_changed_and_one_walk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(200):
+        place.write(f"d{n % 10}/f{n}", f"{n}\n")
+    place.commit()
+    workspace = place.prepare(1)
+    trace = place.root / "trace"
     workspace._git = workspace._git.having(GIT_TRACE2_EVENT=str(trace))
+    place.store.git = place.store.git.having(GIT_TRACE2_EVENT=str(trace))
+    flushed: list[int] = []
+    plain = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(fd), plain(fd)))
+
+    def costs(what: str) -> tuple[int, int, int]:
+        """Return git's processes, the folders they walked, and the files brought to the disk."""
+        trace.unlink(missing_ok=True)
+        flushed.clear()
+        workspace.snapshot(what)
+        told = [json.loads(line) for line in trace.read_text().splitlines()]
+        walked = [e["value"] for e in told if e.get("key") == "directories-visited"]
+        return sum(e["event"] == "start" for e in told), sum(map(int, walked)), len(flushed)
+
+    folders = 1 + 1 + 10  # the root, src and those made above
+    costs("the first look")
+    for n in range(20):
+        (workspace.tree / f"d{n % 10}/f{n}").write_text("changed\n" * n)
+    processes, walked, synced = costs("20 edits")
+    assert (processes, walked) == (7, folders)
+    # 20 files (two alike), 10 folders, the root, the commit; where they lie, and what names that.
+    assert synced <= 2 * (20 + 10 + 1 + 1) + 1
+    assert costs("nothing") == (2, folders, 0)
+    # Patterns that may match anywhere cost a second walk, ignored folders left out.
+    for n in range(50):
+        (workspace.tree / f".venv/lib{n}").mkdir(parents=True)
+        (workspace.tree / f".venv/lib{n}/a").write_text("a")
+    workspace._keep_ignored = Globs(["**/node_modules"])
+    workspace.snapshot("the rule is new")
+    assert costs("nothing") == (3, 2 * folders, 0)
+    workspace._keep_ignored = Globs(["node_modules/.cache", "build/*.state"])
+    workspace.snapshot("the rule is new")
+    assert costs("nothing") == (3, folders + 1, 0)
+
+
+def loose(store: SnapshotStore) -> list[Path]:
+    """Return the files of the objects that are not packed."""
+    return list((store.path / "objects").glob("[0-9a-f][0-9a-f]/*"))
+
+
+def test_what_can_not_be_brought_to_the_disk_is_no_snapshot(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = place.prepare(1)
+    (workspace.tree / "a").write_text("a")
+    before, head = loose(place.store), workspace.head
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fsync)
+        with pytest.raises(WorkspaceError, match="Input/output error"):
+            workspace.snapshot("x")
+    assert loose(place.store) == before
+    assert workspace.head == head
+    # The disk is mended: nothing of the failure is in the way.
+    snapshot = workspace.snapshot("x")
+    assert snapshot.changed_files == 1
+    place.store.run("fsck", "--full", "--strict", "--no-dangling")
+    assert (place.elsewhere(2, snapshot.commit).tree / "a").read_text() == "a"
+
+
+def test_a_closed_workspace_leaves_no_room_for_objects_behind(place: Place) -> None:
+    workspace = place.prepare(1)
     (workspace.tree / "a").write_text("a")
     workspace.snapshot("x")
-    flushed: dict[str, int] = {}
-    command = ""
-    for line in trace.read_text().splitlines():
-        event = json.loads(line)
-        if event["event"] == "start":
-            command = next((word for word in event["argv"] if word in FLUSHING), "other")
-        elif event.get("category") == "fsync" and event["key"].endswith("hardware-flush"):
-            flushed[command] = flushed.get(command, 0) + int(event["value"])
-    # The file, its tree, the commit and the reference to it.
-    assert all(flushed.get(name, 0) >= 1 for name in FLUSHING), flushed
+    workspace.close()
+    assert list((place.store.path / "objects").glob("tmp_*")) == []
+
+
+def test_the_counts_of_many_snapshots_are_those_of_the_whole(place: Place) -> None:
+    workspace = place.prepare(1)
+    rng = random.Random(3)
+    for n in range(12):
+        name = workspace.tree / rng.choice(["README.md", "src/app.py", "a", "b/c", "b"])
+        if name.is_dir():
+            shutil.rmtree(name)
+        elif name.parent.is_file():
+            name.parent.unlink()
+        if name.exists() and rng.random() < 0.3:
+            name.unlink()
+        else:
+            name.parent.mkdir(exist_ok=True)
+            name.write_text(f"{n}\n" * rng.randrange(1, 9))
+        snapshot = workspace.snapshot(f"{n}")
+        whole = place.store.diffstat(snapshot.base, snapshot.commit)
+        assert (whole.changed_files, whole.additions, whole.deletions) == (
+            snapshot.changed_files,
+            snapshot.additions,
+            snapshot.deletions,
+        )
 
 
 # ── removal ──
@@ -701,20 +1166,22 @@ def test_a_worker_killed_in_the_middle_of_git_costs_only_what_it_had_not_recorde
     place: Place,
 ) -> None:
     rng = random.Random(20)
-    resume: str | None = None
-    turn = -1
-    for number in range(1, 16):
-        worker = start_worker(place, number, resume)
-        time.sleep(rng.uniform(0.15, 0.9))
+    began = time.monotonic()
+    worker = start_worker(place, 1, None)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "prepared\n"
+    turn, resume = 0, worker.stdout.readline().split()[1]
+    took = time.monotonic() - began  # on this machine, as busy as it is
+    for number in range(2, 17):
         printed = [line.split() for line in kill_all(worker)]
         done = [(int(n), commit) for n, commit in (p for p in printed if len(p) == 2)]
-        if done:
-            turn, resume = done[-1]
-        if resume is not None:
-            other = place.elsewhere(100 + number, resume)
-            assert (other.tree / "file59").read_text() == f"{turn} 59\n" * 50
-            other.close()
-    assert resume is not None
+        turn, resume = done[-1] if done else (turn, resume)
+        other = place.elsewhere(100 + number, resume)
+        assert (other.tree / "file59").read_text() == f"{turn} 59\n" * 50
+        other.close()
+        worker = start_worker(place, number, resume)
+        time.sleep(rng.uniform(0.2, 1.5) * took)
+    kill_all(worker)
     taken = place.prepare(50, resume)
     assert (taken.tree / "file0").read_text() == f"{turn} 0\n" * 50
     taken.snapshot("x")
@@ -744,3 +1211,15 @@ def test_git_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         runner.run("-c", "alias.nap=!sleep 20", "nap", cwd=tmp_path, timeout_seconds=0.2)
     with pytest.raises(GitFailed, match="is gone"):
         runner.run("status", cwd=tmp_path / "gone")
+
+
+def test_compiled_python_stays_out_unless_the_repository_has_it(place: Place) -> None:
+    place.write("kept/__pycache__/old.pyc", "1")
+    place.commit()
+    workspace = place.prepare(1)
+    for name in ("src/__pycache__/new.pyc", "kept/__pycache__/old.pyc"):
+        (workspace.tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace.tree / name).write_text("2")
+    taken = workspace.snapshot("worked")
+    changed = [change.path for change in place.store.changes(taken.base, taken.commit)]
+    assert changed == ["kept/__pycache__/old.pyc"]

@@ -100,7 +100,9 @@ def test_the_board_shows_every_column_with_its_cards(desk):
         ("Completed", "1"),
     ]
     assert shown.index("still to do") < shown.index("long done")
-    assert desk("board", desk.board).stdout == desk("board", "show", desk.board).stdout
+    said = [desk(*words, desk.board).stdout for words in (("board",), ("board", "show"))]
+    short, long = (re.sub(r"\d+ s ago", "just now", text) for text in said)
+    assert short == long
     assert {card["key"] for card in desk.json("board", desk.board)["cards"]} == {waits, done}
     assert [board["key"] for board in desk.json("board", "list")] == [desk.board]
 
@@ -197,3 +199,15 @@ def test_a_token_is_made_and_taken_back(desk):
 
 def test_a_member_may_not_make_tokens(desk):
     desk("token", "create", "eve", "--board", desk.board, status=7)
+
+
+def test_words_are_found_in_what_the_board_remembers(desk):
+    goal = desk.json("goal", "add", "Walruses settle")
+    card = desk.json("card", "add", "Count \x1b[31m walruses", "--goal", "walruses settle")
+    found = desk.json("search", "walrus*", "--goal", goal["id"], "--kind", "card", "--after", "1h")
+    assert [hit["card"] for hit in found["results"]] == [card["key"]]
+    shown = desk("search", "walruses", "nonsense", "--card", card["key"])
+    assert card["key"] in shown.stdout
+    assert "\x1b[31m" not in shown.stdout
+    assert "some of them" in shown.stderr
+    assert "after" in desk("search", "x", "--after", "soon", status=4).output

@@ -43,6 +43,32 @@ def test_a_card_is_rewound_and_forked(desk: Desk) -> None:
     assert "no checkpoint 9" in desk("card", "rewind", key, "9", status=4).output
 
 
+def test_a_race_is_shown_side_by_side_and_a_person_chooses(desk: Desk) -> None:
+    key = walked(desk)
+    ways = ("--approach", "by hand", "--approach", "generated", "--budget", "attempts=2")
+    made = desk.json("card", "fork", key, "2", *ways, "--choose", "person")
+    assert [(c["choose"], c["budgets"]) for c in made] == [("person", {"attempts": "2"})] * 2
+    race = desk.json("card", "race", made[0]["key"])
+    assert (race["source"], race["checkpoint"], race["winner"]) == (key, 2, None)
+    assert [r["approach"] for r in race["racers"]] == ["by hand", "generated"]
+    assert "generated" in desk("card", "race", made[0]["key"]).stdout
+    assert "runs in no race" in desk("card", "race", key, status=8).output
+    assert "Only a person may choose" in desk("card", "choose", made[0]["key"], status=7).output
+    refused = desk("card", "fork", key, "2", "--count", "2", "--score", "true", status=4).output
+    assert "has no workflow" in refused
+
+
+def test_a_card_is_split_and_its_parts_are_shown(desk: Desk) -> None:
+    key = walked(desk)
+    assert "never split" in desk("card", "split", key, status=8).output
+    made = desk.json("card", "split", key, "--part", "The reader", "--part", "The writer")
+    assert [p["part_of"] for p in made["parts"]] == [key, key]
+    assert made["why_waiting"] == "Waits for 2 other cards to be completed."
+    shown = desk("card", "split", key).stdout
+    assert "The reader" in shown
+    assert "2 to 20" in desk("card", "split", key, "--part", "One", status=4).output
+
+
 def test_what_a_card_changed_is_for_people_to_merge(desk: Desk) -> None:
     key = walked(desk)
     assert "has no files" in desk("card", "patch", key, status=4).output

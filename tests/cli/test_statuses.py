@@ -42,7 +42,7 @@ def test_a_viewer_may_look_and_not_touch(desk):
     viewer = desk.site.new_token(desk.board, "viewer")["token"]
     desk("card", "show", card, HOLDFAST_TOKEN=viewer)
     desk("card", "pause", card, status=Exit.NOT_ALLOWED, HOLDFAST_TOKEN=viewer)
-    desk("claim", status=Exit.NOTHING, HOLDFAST_TOKEN=viewer)
+    desk("claim", status=Exit.NOT_ALLOWED, HOLDFAST_TOKEN=viewer)
 
 
 def test_a_server_that_is_away_is_waited_for_and_then_named(desk):

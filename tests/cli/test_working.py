@@ -36,7 +36,7 @@ def test_a_refused_claim_ends_the_eval_with_its_status(desk, words, status):
     with desk.spawn(
         ["sh", "-c", f"HOLDFAST_LEASE=old; eval {shlex.quote(printed)} || exit"]
     ) as ran:
-        assert ran.wait(10) == status
+        assert ran.wait(60) == status
         ran.communicate()
     assert "unset HOLDFAST_ATTEMPT HOLDFAST_LEASE" in printed
 
@@ -62,6 +62,7 @@ def test_everything_a_worker_says_arrives(desk):
     assert (saved["number"], saved["state"], saved["tests"]["passed"]) == (1, {"n": 3}, 2)
     desk("log", "one line", **told)
     desk("log", input="from a pipe\n", **told)
+    desk("approach", "Pack it by hand", "--differs", "no tool this time", **told)
     desk("decide", "Use tar", "It is there.", "--alternative", "zip", **told)
     desk("discover", "fact", "Disks are full", "--severity", "high", **told)
     desk("propose", "Buy disks", "--label", "ops", **told)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import holdfast
-from tests.client.conftest import Desk, Sent
+from tests.client.conftest import Sent
+from tests.client.desk import Desk
 from tests.serving import until
 
 

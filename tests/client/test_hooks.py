@@ -22,7 +22,7 @@ from holdfast.hooks.keeper import Keeper
 from holdfast.hooks.notes import Notes
 from holdfast.hooks.server import Server
 from holdfast.hooks.snippets import INSTRUCTIONS, snippets
-from tests.client.conftest import Desk
+from tests.client.desk import Desk
 from tests.serving import ROOT, until
 
 JSON = dict[str, Any]

@@ -19,7 +19,7 @@ import pytest
 
 import holdfast
 from tests import serving
-from tests.client.conftest import Desk, new_desk
+from tests.client.desk import Desk, new_desk
 from tests.serving import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def test_the_worker_of_the_readme_survives_kill_9(desk: Desk, start, tmp_path: P
     (making,) = re.findall(r"python -c '(from holdfast.*?)'\n", README, re.DOTALL)
     desk = dataclasses.replace(desk, token=desk.site.token)
     maker = start(making, desk)
-    assert maker.wait(30) == 0, said(maker)
+    assert maker.wait(60) == 0, said(maker)
     key = "COUNT-1"
 
     worker = start(source, desk)
@@ -87,7 +87,7 @@ def test_the_worker_of_the_readme_survives_kill_9(desk: Desk, start, tmp_path: P
     again = start(source, desk)
     until(lambda: desk.get(f"/cards/{key}")["state"] == "completed", 90)
     again.terminate()
-    assert again.wait(30) == 0, said(again)
+    assert again.wait(60) == 0, said(again)
 
     counted = Counter((tmp_path / "counted.txt").read_text().splitlines())
     assert set(counted) == {f"part {n}" for n in range(1, 9)}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import holdfast
-from tests.client.conftest import Desk, Scripted
+from tests.client.conftest import Scripted
+from tests.client.desk import Desk
 
 OK = (200, {"Content-Type": "application/json"}, b'{"ok": true}')
 

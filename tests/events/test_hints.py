@@ -64,7 +64,7 @@ def test_an_absent_redis_costs_the_caller_nothing(settings: Any) -> None:
     began = time.monotonic()
     for seq in range(1000):
         herald.tell(board_id, seq)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
     assert len(herald._news) <= 1
 
 

@@ -302,7 +302,7 @@ def test_a_receiver_that_drips_is_cut_off(settings: Any, monkeypatch: pytest.Mon
         slow.pause = 3.0
         began = time.monotonic()
         answer = outgoing.post(slow.url, b"{}", {})
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < slow.pause
     assert answer.code is None
     assert "No answer within" in answer.error
 
@@ -338,9 +338,9 @@ Webhook.objects.update(taken_until=None, taken_by=None)
 """
 
 
-@pytest.fixture
-def own_site() -> Iterator[Site]:
-    with serving.new_site("postgresql" if serving.STORE != "sqlite" else "sqlite") as site:
+@pytest.fixture(params=["sqlite", serving.POSTGRESQL])
+def own_site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with serving.new_site(request.param) as site:
         yield site
 
 
@@ -350,7 +350,6 @@ def in_order(ids: list[str]) -> bool:
     return [int(one.rpartition("_")[2]) for one in firsts] == list(range(1, len(firsts) + 1))
 
 
-@pytest.mark.postgres
 @pytest.mark.system
 def test_killed_again_and_again_nothing_is_lost_or_out_of_order(own_site: Site) -> None:
     with receiving() as receiver:
@@ -372,7 +371,6 @@ def test_killed_again_and_again_nothing_is_lost_or_out_of_order(own_site: Site) 
     assert len(receiver.ids) <= 40 + 3  # each kill repeats one at the most, under its id
 
 
-@pytest.mark.postgres
 @pytest.mark.system
 def test_three_deliverers_send_each_event_once_and_in_order(own_site: Site) -> None:
     with receiving() as receiver:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import datetime as dt
 from uuid import uuid4
 
 import pytest
 
 from events.models import Event
-from goals import memory
+from goals import criteria, discoveries, memory
 from goals.models import Amendment, Criterion, Decision, Evidence, Goal
 from kernel.errors import Invalid, NotFound, Stale, TransitionRefused
 from tests.factories import make_board, make_goal, now_is
@@ -58,14 +57,6 @@ def test_a_goal_that_is_over_is_edited_without_amendment(goal):
     assert not Amendment.objects.exists()
 
 
-def test_amendments_since_a_moment_say_what_changed(goal):
-    then = dt.datetime.now(dt.UTC)
-    assert memory.amendments_since(goal.pk, then) == []
-    memory.edit(goal.pk, ANN, {"intent": "x", "criteria": [{"text": "y"}]})
-    (notice,) = memory.amendments_since(goal.pk, then)
-    assert notice["changed"] == ["criteria", "intent"]
-
-
 def test_an_edit_of_an_old_version_is_refused(goal):
     memory.edit(goal.pk, ANN, {"title": "New"}, expected_version=1)
     with pytest.raises(Stale):
@@ -74,7 +65,7 @@ def test_an_edit_of_an_old_version_is_refused(goal):
 
 
 def test_a_criterion_that_stays_keeps_number_and_evidence(goal):
-    memory.record_evidence(goal.pk, [{"criterion": 2, "met": True}], actor=ANN)
+    criteria.record_evidence(goal.pk, [{"criterion": 2, "met": True}], actor=ANN)
     memory.edit(goal.pk, ANN, {"criteria": [{"text": "small"}, {"text": "no lost write"}]})
     assert standing(goal) == [(2, "no lost write", True), (3, "small", None)]
     assert Criterion.objects.get(number=1).retired_at is not None
@@ -113,32 +104,32 @@ def test_a_circle_that_two_edits_closed_does_not_hold_up_a_third(board, goal):
 def test_evidence_names_its_criterion_by_id_number_or_text(goal):
     first, second = goal.criteria.order_by("number")
     for name in (first.pk, str(first.pk), 1, "1", "under 3 ms"):
-        memory.record_evidence(goal.pk, [{"criterion": name, "met": True}], actor=ANN)
+        criteria.record_evidence(goal.pk, [{"criterion": name, "met": True}], actor=ANN)
     assert Evidence.objects.filter(criterion=first).count() == 5
     assert now_is(second).met is None
 
 
 def test_the_newest_evidence_decides_and_the_old_stays(goal):
     for met in (True, False):
-        memory.record_evidence(goal.pk, [{"criterion": 1, "met": met, "detail": "x"}], actor=ANN)
+        criteria.record_evidence(goal.pk, [{"criterion": 1, "met": met, "detail": "x"}], actor=ANN)
     assert standing(goal)[0][2] is False
     assert Evidence.objects.count() == 2
 
 
 def test_of_two_entries_for_one_criterion_the_last_decides(goal):
     entries = [{"criterion": 1, "met": True}, {"criterion": 1, "met": False}]
-    memory.record_evidence(goal.pk, entries, actor=ANN)
+    criteria.record_evidence(goal.pk, entries, actor=ANN)
     assert standing(goal)[0][2] is False
 
 
 def test_evidence_for_what_nobody_asked_is_refused(goal):
     with pytest.raises(Invalid) as refusal:
-        memory.record_evidence(
+        criteria.record_evidence(
             goal.pk, [{"criterion": 1, "met": True}, {"criterion": 9, "met": True}], actor=ANN
         )
     assert list(refusal.value.errors) == ["evidence[1].criterion"]
     with pytest.raises(Invalid):
-        memory.record_evidence(None, [{"criterion": 1, "met": True}], actor=ANN)
+        criteria.record_evidence(None, [{"criterion": 1, "met": True}], actor=ANN)
 
 
 # ── decisions and discoveries ────────────────────────────────────────────────────────────
@@ -185,16 +176,27 @@ def test_a_discovery_is_open_until_it_is_resolved_once(goal):
     assert Event.objects.filter(kind="discovery.resolved").count() == 1
 
 
-# ── dead ends ────────────────────────────────────────────────────────────────────────────
+def test_what_may_be_the_same_in_other_words_is_told_with_a_discovery() -> None:
+    goal = make_goal()
+    where = (goal.board_id, goal.pk, "worker:ada")
+    first = memory.discover(*where, kind="architecture_issue", title="Two modules write the ledger")
+    memory.discover(*where, kind="fact", title="Two modules write the ledger")  # of another kind
+    memory.discover(*where, kind="architecture_issue", title="Two modules read the ledger")
+    memory.discover(*where, kind="architecture_issue", title="The outbox has no index")
+    again = memory.discover(
+        *where, kind="architecture_issue", title="Writing the ledger: two modules do it"
+    )
+    alike = discoveries.resembling(again)
+    assert (alike[0]["id"], alike[0]["seen"]) == (str(first.pk), 1)
+    assert {one["title"] for one in alike} <= {first.title, "Two modules read the ledger"}
+    kept = discoveries.merge(again.pk, first.pk, "user:ann")
+    assert (kept.pk, kept.seen, discoveries.resembling(kept)) == (first.pk, 2, [])
 
 
-def test_approaches_look_alike_by_their_words_whatever_their_order():
-    earlier = [
-        {"number": n, "approach": text, "error": "e", "lesson": "l"}
-        for n, text in enumerate(
-            ["add an index on the orders table", "rewrite it in another language", ""], start=1
+def test_evidence_for_what_is_no_criterion_any_more_hears_which_there_are() -> None:
+    goal = make_goal(criteria=["It builds", "It is fast"])
+    memory.edit(goal.pk, "user:ann", {"criteria": [{"text": "It builds twice"}]})
+    with pytest.raises(Invalid, match=r"as they are now: 3\. It builds twice\.$"):
+        criteria.record_evidence(
+            goal.pk, [{"criterion": "It builds", "met": True}], actor="worker:ada"
         )
-    ]
-    (alike,) = memory.look_alikes("on the orders table, add an Index!", earlier)
-    assert (alike["attempt"], alike["similarity"]) == (1, 1.0)
-    assert memory.look_alikes("cache the answer", earlier) == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -17,14 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests import schema
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 _OURS = ("DATABASE_URL", "REDIS_URL", "PUBLIC_URL", "HOST", "DEBUG", "SECRET_KEY", "WORKERS")
 
 
-def until(happened: Callable[[], T], seconds: float = 20.0) -> T:
+def until(happened: Callable[[], T], seconds: float = 60.0) -> T:
     """Return the first true result. Raises AssertionError when there is none in time."""
     ends = time.monotonic() + seconds
     while not (result := happened()):
@@ -34,10 +38,12 @@ def until(happened: Callable[[], T], seconds: float = 20.0) -> T:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that was free a moment ago, and that no outgoing connection is given."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_768)  # Linux gives those from 32768
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Installation:
@@ -84,7 +90,10 @@ class Installation:
         return status, self.said()[before:]
 
     def started(self, *arguments: str, **extra: str) -> subprocess.Popen[bytes]:
-        """Start it and return once it is ready."""
+        """Start it and return once it is ready, on a store that has its schema."""
+        store = self.folder / "holdfast.sqlite3"
+        if not {**self._environment, **extra}.get("DATABASE_URL") and not store.exists():
+            schema.copy_to(store)
         process = self.start(*arguments, **extra)
         self.until_ready(process)
         return process

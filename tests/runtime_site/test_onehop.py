@@ -173,13 +173,29 @@ async def test_a_parked_request_is_dropped_when_its_client_leaves(one_hop: Any) 
 
 async def test_cancelling_a_request_lets_its_thread_end_first(one_hop: Any) -> None:
     task = asyncio.ensure_future(Call("/hold").of(one_hop))
-    await asyncio.sleep(0.05)
-    task.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0.05)
+        task.cancel()
     await asyncio.sleep(0.05)
     assert not task.done()
     probe_urls.released.set()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)
+
+
+async def test_a_cancelled_request_that_no_thread_has_begun_never_begins(settings: Any) -> None:
+    settings.HTTP_THREADS = 1
+    handler = onehop.OneHopHandler()
+    first = asyncio.ensure_future(Call("/hold").of(handler))
+    await asyncio.sleep(0.05)
+    second = asyncio.ensure_future(_later(handler, 20))
+    await asyncio.sleep(0.05)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(second, 5)
+    probe_urls.released.set()
+    assert (await asyncio.wait_for(first, 5)).status == 200
+    assert probe_urls.asked == []
 
 
 async def test_trouble_before_the_first_middleware_still_gets_an_answer(one_hop: Any) -> None:

@@ -66,7 +66,7 @@ def test_large_files_are_sent_no_faster_than_they_are_read(site: Site) -> None:
         # And nobody else waits for them.
         began = time.monotonic()
         assert site.call("GET", "/api/v1/boards", web=web).status == 200
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
         # Whoever reads after all gets it whole.
         slow = waiting[0].makefile("rb")
         while slow.readline().strip():

@@ -98,6 +98,12 @@ def test_a_given_key_is_used_and_none_is_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "secret_key").exists()
 
 
+def test_earlier_keys_are_told_with_commas_between() -> None:
+    assert read("s.SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS="") == [[]]
+    earlier = read("s.SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS="one earlier key, another one")
+    assert earlier == [["one earlier key", "another one"]]
+
+
 def test_installations_on_one_machine_do_not_share_a_session_cookie(tmp_path: Path) -> None:
     names = {read("s.SESSION_COOKIE_NAME", DATA_DIR=tmp_path / name)[0] for name in "ab"}
     assert len(names) == 2

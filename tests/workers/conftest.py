@@ -5,14 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.workbench import Bench
+from tests.workbench import Bench, keep_files_in
 
 
 @pytest.fixture
 def bench(tmp_path: Path, settings: Any) -> Bench:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.WORKSPACES_DIR = settings.DATA_DIR / "workspaces"
-    settings.SNAPSHOTS_DIR = settings.DATA_DIR / "snapshots"
-    settings.DATA_DIR.mkdir()
-    settings.DISPATCH = False
+    keep_files_in(tmp_path, settings)
     return Bench(tmp_path)

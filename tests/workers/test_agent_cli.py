@@ -263,6 +263,62 @@ def test_what_only_a_person_can_mend_is_asked_for(
 
 
 @runs
+def test_a_program_that_cannot_be_run_is_its_hosts_fault_and_not_the_cards(
+    bench: Bench, env: Mapping[str, str]
+) -> None:
+    program = Path(env["PATH"].partition(os.pathsep)[0]) / "claude"
+    program.write_text("#!/no/such/interpreter\n")
+    card = card_for(bench, env, told({"end": "Done."}))
+    assert bench.run(card) == Outcome.FAILED
+    attempt = Attempt.objects.get(card=card)
+    assert attempt.fault == "infrastructure"
+    assert Step.objects.get(card=card, key="it").result["broken"] == "agent.cli=claude"
+
+
+@runs
+@pytest.mark.parametrize(
+    ("script", "model", "whose"),
+    [
+        ("echo 'settings.json: unexpected token' >&2; exit 3", "", "the host's"),
+        ("""echo '{"type":"result","is_error":true,"result":"bad settings"}'""", "", "the host's"),
+        ("echo 'unknown model gpt-nine' >&2; exit 2", "gpt-nine", "the card's"),
+        ("exec real-claude; exit 3", "", "the card's"),
+    ],
+    ids=["dies", "says-so", "its-model", "after-a-call"],
+)  # fmt: skip
+def test_an_agent_that_gets_nowhere_is_no_fault_of_the_card(
+    bench: Bench, env: Mapping[str, str], script: str, model: str, whose: str
+) -> None:
+    program = Path(env["PATH"].partition(os.pathsep)[0]) / "claude"
+    program.rename(program.with_name("real-claude"))
+    program.write_text(f"#!/bin/sh\n{script}\n".replace("real-claude", 'real-claude "$@"'))
+    program.chmod(0o755)
+    work = told({"run": "true"}, {"exit": 3}) | ({"model": model} if model else {})
+    card = card_for(bench, env, work)
+    assert bench.run(card) == Outcome.FAILED
+    result = Step.objects.get(card=card, key="it").result
+    said = "broken" in result, Attempt.objects.get(card=card).fault == "infrastructure"
+    assert said == ((True, True) if whose == "the host's" else (False, False))
+    if "settings" in script:
+        assert "settings" in result["because"]
+
+
+@runs
+def test_an_executor_that_breaks_is_told_apart_from_its_host(
+    bench: Bench, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def carry_out(assignment: Any) -> Any:
+        raise ZeroDivisionError("no division")
+
+    monkeypatch.setattr(EXECUTOR, "carry_out", carry_out, raising=False)
+    card = card_for(bench, env, told({"end": "Done."}))
+    assert bench.run(card) == Outcome.FAILED
+    attempt = Attempt.objects.get(card=card)
+    assert (attempt.fault, "no division" in attempt.error) == ("infrastructure", True)
+    assert Step.objects.get(card=card, key="it").result["broken"] == "agent.cli=claude"
+
+
+@runs
 def test_files_of_a_repository_that_an_agent_would_obey_are_asked_about(
     bench: Bench, env: Mapping[str, str], tmp_path: Path
 ) -> None:

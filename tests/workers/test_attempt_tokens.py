@@ -12,7 +12,9 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from boards import attempt_tokens, leases, tokens
 from boards.models import Attempt, Card
+from boards.secrets import keeping
 from checkpoints.models import Checkpoint, Step
+from events.models import Event
 from goals.models import Decision, Discovery
 from kernel.access import SYSTEM
 from tests.factories import make_board, make_card, make_goal
@@ -84,10 +86,11 @@ def _api_views() -> list[tuple[str, str]]:
 
 #: Open to the token of an attempt, each for what is the attempt's own.
 OPEN = {
+    "boards.api.search": {"SearchView"},
     "checkpoints.api.views": {"BriefingView", "StepsView", "CheckpointsView"},
     "workers.api.views": {
         *("AttemptView", "HeartbeatView", "StepsView", "FinishView", "CheckpointsView", "LogView"),
-        *("DecisionsView", "DiscoveriesView", "FollowUpsView"),
+        *("DecisionsView", "DiscoveriesView", "FollowUpsView", "ProposePlanView"),
         *("CompleteView", "FailView", "BlockView", "ReleaseView"),
     },
 }
@@ -97,7 +100,7 @@ def test_every_other_endpoint_of_the_api_is_closed_to_it(agent: Agent) -> None:
     tried = 0
     for path, view in _api_views():
         module, _, name = view.rpartition(".")
-        if name in OPEN.get(module, ()) or name.startswith("Spectacular"):
+        if name in OPEN.get(module, ()) or name.startswith(("Spectacular", "DocsView")):
             continue
         filled = re.sub(r"<uuid:\w+>", str(agent.attempt.pk), path.removeprefix("api/v1"))
         filled = re.sub(r"<int:\w+>", "1", filled)
@@ -231,8 +234,29 @@ def test_a_made_up_or_foreign_one_opens_nothing(agent: Agent, settings: Any) -> 
     assert agent.own("heartbeat", {}).status_code == 401
 
 
-def test_an_attempt_claimed_with_an_api_token_has_none(agent: Agent) -> None:
+def test_it_ends_with_the_api_token_that_claimed_the_attempt(agent: Agent) -> None:
     issued = tokens.issue("ada")
     Attempt.objects.filter(pk=agent.attempt.pk).update(token=issued.token)
+    assert agent.own("heartbeat", {}).status_code == 200
+    tokens.revoke(issued.token.pk)
     assert agent.own("heartbeat", {}).status_code == 401
     assert Card.objects.get(pk=agent.card.pk).state == "running"
+
+
+def test_a_secret_that_an_agent_repeats_is_kept_from_its_record(agent: Agent) -> None:
+    keeping.put(agent.card.board_id, "user:ann", "DEPLOY_KEY", "correct horse battery")
+    said = {"title": "Sign in with correct horse battery", "rationale": "It works."}
+    assert agent.own("decisions", said).status_code == 201
+    body = {"key": "look", "status": "succeeded", "result": {"env": ["correct horse battery"]}}
+    assert agent.own("steps", body).status_code == 201
+    agent.tool("record_discovery", kind="fact", title="It is correct horse battery.")
+    agent.tool("complete_card", summary="Deployed with correct horse battery.")
+    assert Decision.objects.get().title == "Sign in with [redacted]"
+    assert Discovery.objects.get().title == "It is [redacted]."
+    kept = [str(row) for row in [*Step.objects.values(), *Event.objects.values()]]
+    assert "[redacted]" in "".join(kept)
+    assert "horse" not in "".join(kept)
+    # Set to something else, that is what is looked for from then on.
+    keeping.put(agent.card.board_id, "user:ann", "DEPLOY_KEY", "another battery")
+    agent.own("decisions", {"title": "Not correct horse battery but another battery"})
+    assert Decision.objects.latest("at").title == "Not correct horse battery but [redacted]"

@@ -1,8 +1,13 @@
-"""The suite that every executor passes: whoever adds one by adding a folder runs it as it is."""
+"""The suite that every executor passes: whoever adds one by adding a folder runs it as it is.
+
+Each test of a step at work runs twice: for a worker with the database, and for one on another
+host, which has the server's address and a token.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +21,8 @@ from checkpoints.models import Step
 from kernel.access import SYSTEM
 from kernel.errors import Invalid
 from tests.processes import working_for
-from tests.workbench import Bench, logged, wait_for
-from workers import executors, stopping
+from tests.workbench import Afar, Bench, keep_files_in, logged, wait_for
+from workers import executors
 from workers.executors.contract import Executor
 from workers.executors.samples import Samples
 from workers.runner import Outcome
@@ -42,16 +47,46 @@ class Kind:
         return self.bench.card(self.step(given, **terms))
 
 
+#: What the other host asks of the server is under each store in ``tests/api``.
+@pytest.fixture(params=["here", pytest.param("afar", marks=pytest.mark.once)])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, settings: Any) -> Iterator[Bench]:
+    keep_files_in(tmp_path, settings)
+    if request.param == "here":
+        yield Bench(tmp_path)
+        return
+    settings.BASE_URL = request.getfixturevalue("live_server").url
+    afar = Afar(tmp_path, settings.BASE_URL)
+    yield afar
+    afar.close()
+
+
+def brought(folder: str) -> tuple[Executor, Samples]:
+    """Return what an executor's folder brings."""
+    package = f"{executors.__name__}.{folder}"
+    executor: Executor = importlib.import_module(f"{package}.executor").EXECUTOR
+    samples: Samples = importlib.import_module(f"{package}.samples").SAMPLES
+    return executor, samples
+
+
 @pytest.fixture(params=FOLDERS)
-def kind(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> Iterator[Kind]:
-    folder = f"{executors.__name__}.{request.param}"
-    executor: Executor = importlib.import_module(f"{folder}.executor").EXECUTOR
-    samples: Samples = importlib.import_module(f"{folder}.samples").SAMPLES
+def kind(
+    request: pytest.FixtureRequest, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Kind]:
+    executor, samples = brought(request.param)
     assert executor.available() is None
     around = tmp_path / "around"
     around.mkdir()
     with samples.around(around) as env:
+        # A host offers what is on its own PATH, before it knows of any step's.
+        monkeypatch.setenv("PATH", env.get("PATH", os.environ["PATH"]))
+        _look_again()
         yield Kind(bench, executor, samples, env)
+    _look_again()
+
+
+def _look_again() -> None:
+    executors.capabilities.cache_clear()
+    executors.lacking.cache_clear()
 
 
 def test_a_step_that_goes_well_is_recorded_with_its_output_and_a_checkpoint(kind: Kind) -> None:
@@ -86,14 +121,12 @@ def test_cancelling_the_card_ends_everything_that_the_step_started(kind: Kind) -
     assert Step.objects.get(card=card, key="it").status == "started"
 
 
-def test_a_shutdown_hands_the_card_over_within_seconds(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shutdown_hands_the_card_over_within_seconds(kind: Kind) -> None:
     card = kind.card(kind.samples.hangs)
     work = kind.bench.start(card)
     wait_for(lambda: "begun" in logged(card), 60)
-    monkeypatch.setattr(stopping, "asked", lambda: True)
-    assert work.result() == Outcome.RELEASED
+    with kind.bench.stop():
+        assert work.result() == Outcome.RELEASED
     card.refresh_from_db()
     assert card.state == Card.State.WAITING
     assert not working_for(str(work.attempt.pk))
@@ -117,17 +150,23 @@ def test_secrets_of_the_step_are_seen_by_nobody(kind: Kind) -> None:
     assert not [text for text in kept if secret in text]
 
 
-def test_what_is_no_such_step_is_refused_with_its_place(kind: Kind) -> None:
-    for value in kind.samples.refused:
+@pytest.mark.once
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_is_no_such_step_is_refused_with_its_place(folder: str) -> None:
+    executor, samples = brought(folder)
+    for value in samples.refused:
         with pytest.raises(Invalid) as refusal:
-            workflows.parse({"steps": [{"key": "it", kind.executor.kind: value}]})
-        place = f"steps[0].{kind.executor.kind}"
+            workflows.parse({"steps": [{"key": "it", executor.kind: value}]})
+        place = f"steps[0].{executor.kind}"
         assert all(where.startswith(place) for where in refusal.value.errors), value
 
 
-def test_what_is_read_once_reads_the_same_again(kind: Kind) -> None:
-    for given in (kind.samples.succeeds, kind.samples.fails, kind.samples.hangs):
-        once = workflows.parse({"steps": [{"key": "it", kind.executor.kind: given}]})
+@pytest.mark.once
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_is_read_once_reads_the_same_again(folder: str) -> None:
+    executor, samples = brought(folder)
+    for given in (samples.succeeds, samples.fails, samples.hangs):
+        once = workflows.parse({"steps": [{"key": "it", executor.kind: given}]})
         assert workflows.parse(workflows.canonical(once)) == once
 
 

@@ -11,7 +11,7 @@ from tests.serving import Site, new_site
 from tests.workers.test_sandbox import group
 from workers.executors.shell.mode import bubblewrap
 
-pytestmark = [pytest.mark.chaos, pytest.mark.system]
+pytestmark = [pytest.mark.chaos, pytest.mark.alone, pytest.mark.system]
 SANDBOXES = ["plain", *(["auto"] if bubblewrap() else [])]
 #: Of the 99th percentile; a machine under test is a slow one.
 PATIENCE_MS = 10_000

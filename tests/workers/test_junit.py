@@ -32,6 +32,8 @@ def test_a_report_is_counted_and_names_what_failed(tmp_path: Path) -> None:
         "skipped": 1,
         "failing": ["tests.test_pay::test_total[1-2]", "tests.test_pay::test_setup"],
     }
+    assert len(report.passing) == 1
+    assert report.passing[0].startswith("tests.test_pay::")
 
 
 def test_a_single_suite_without_testsuites_around_it_is_read(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ TOOLS = {
     "claim_card",
     "get_briefing",
     "heartbeat",
+    "state_approach",
     "begin_step",
     "finish_step",
     "save_checkpoint",
@@ -35,6 +36,10 @@ TOOLS = {
     "release_card",
     "search_history",
     "list_cards",
+    "fork_card",
+    "get_race",
+    "split_card",
+    "propose_plan",
 }
 ERAS = ("auto", "legacy")
 
@@ -249,7 +254,7 @@ async def test_it_works_under_uvicorn_too_and_ends_when_asked(site: serving.Site
         assert process.wait(15) in (0, -signal.SIGTERM)
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(30)
 
 
 def _listens(port: int) -> bool:

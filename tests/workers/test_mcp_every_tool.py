@@ -19,13 +19,18 @@ CALLS: dict[str, dict[str, Any]] = {
     "claim_card": {"worker": "ada", "card": "{card}", "lease_seconds": 600},
     "get_briefing": {"card": "{card}"},
     "heartbeat": HELD,
+    "state_approach": {**HELD, "approach": "by hand", "differs": "slower"},
     "begin_step": {**HELD, "key": "plan"},
     "finish_step": {**HELD, "key": "plan", "status": "succeeded"},
     "save_checkpoint": {**HELD, "summary": "half way"},
     "record_decision": {**HELD, "title": "a queue", "rationale": "it is there"},
     "record_discovery": {**HELD, "kind": "fact", "title": "it is slow"},
     "propose_card": {**HELD, "title": "measure it"},
+    "propose_plan": {**HELD, "items": [{"title": "measure it"}]},
     "search_history": {"card": "{card}", "what": "steps"},
+    "fork_card": {"card": "{card}", "checkpoint": 1, "approaches": ["by hand", "generated"]},
+    "get_race": {"card": "{racer}"},
+    "split_card": {"card": "{racer}", "parts": [{"title": "a"}, {"title": "b"}]},
     "block_card": {**HELD, "reason": "stuck"},
     "fail_card": {**HELD, "error": "it broke"},
     "release_card": {**HELD, "summary": "half", "next_step": "go on"},
@@ -35,9 +40,9 @@ ENDS = ("block_card", "fail_card", "release_card", "complete_card")
 WRITES = [name for name, args in CALLS.items() if "attempt_id" in args]
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[serving.Site]:
-    with serving.new_site(serving.STORE) as site:
+@pytest.fixture(scope="module", params=[serving.STORE])
+def site(request: pytest.FixtureRequest) -> Iterator[serving.Site]:
+    with serving.new_site(request.param) as site:
         site.serve()
         yield site
 
@@ -48,18 +53,27 @@ class Agent:
     def __init__(self, site: serving.Site) -> None:
         self.site = site
         self.board = site.new_board()["key"]
+        body = {"board": self.board, "title": "A parser"}
+        self.goal = site.call("POST", "/api/v1/goals", body).body["id"]
         made = site.new_token(self.board)
         self.token = made["token"]
         self.card = self.new_card()
         self.attempt = "00000000-0000-7000-8000-000000000000"
+        self.racer = self.card
 
     def new_card(self, title: str = "Write the parser") -> str:
-        key: str = self.site.new_card(self.board, title).body["key"]
+        body = {"board": self.board, "title": title, "goal": self.goal}
+        key: str = self.site.call("POST", "/api/v1/cards", body).body["key"]
         self.site.call("POST", f"/api/v1/cards/{key}/move", {"column": "in_progress"})
         return key
 
     def args(self, tool: str, **changes: Any) -> dict[str, Any]:
-        named = {"{board}": self.board, "{card}": self.card, "{attempt}": self.attempt}
+        named = {
+            "{board}": self.board,
+            "{card}": self.card,
+            "{attempt}": self.attempt,
+            "{racer}": self.racer,
+        }
         filled = {k: named.get(v, v) if isinstance(v, str) else v for k, v in CALLS[tool].items()}
         return {**filled, **changes}
 
@@ -121,7 +135,7 @@ def test_the_tools_describe_themselves(agent: Agent) -> None:
         jsonschema.validate(agent.args(tool["name"]), schema)
         assert set(schema.get("required", [])) <= set(CALLS[tool["name"]])
         assert tool["annotations"]["readOnlyHint"] is (
-            tool["name"] in ("get_briefing", "search_history", "list_cards")
+            tool["name"] in ("get_briefing", "get_race", "search_history", "list_cards")
         )
     assert len(json.dumps(tools)) < 40_000  # every conversation pays for this
 
@@ -134,6 +148,8 @@ def test_every_tool_answers_a_good_call_shortly(agent: Agent) -> None:
         told = agent.good(name)
         if name == "claim_card":
             agent.attempt = told["attempt_id"]
+        if name == "fork_card":
+            agent.racer = told["cards"][0]
         assert len(json.dumps(told)) < 20_000
 
 
@@ -265,6 +281,28 @@ def test_a_long_history_is_read_page_by_page(agent: Agent) -> None:
     assert seen == [f"decision {n}" for n in reversed(range(55))]
 
 
+def test_a_search_without_a_card_looks_through_all_one_sees(agent: Agent) -> None:
+    agent.claim()
+    agent.good("record_decision", title="walrus queue", rationale="it is durable")
+    for n in range(3):
+        agent.good("record_discovery", kind="dead_end", title=f"walrus lock {n}")
+    seen: list[str] = []
+    more: dict[str, Any] = {"limit": 2}
+    while True:
+        args = {"query": "walrus", "board": agent.board, **more}
+        result = agent.call("search_history", args)
+        told = result["structuredContent"]
+        assert all(one["card"] == agent.card for one in told["results"])
+        seen += [one["title"] for one in told["results"]]
+        if "next" not in told:
+            break
+        more["cursor"] = told["next"]
+    assert sorted(seen) == ["walrus lock 0", "walrus lock 1", "walrus lock 2", "walrus queue"]
+    assert "query" in agent.refused("search_history", {})
+    only = agent.call("search_history", {"query": "walrus", "what": "decisions"})
+    assert [one["kind"] for one in only["structuredContent"]["results"]] == ["decision"]
+
+
 def test_many_cards_are_listed_page_by_page(agent: Agent) -> None:
     keys = {agent.card} | {agent.new_card(f"Card {n}") for n in range(6)}
     listed: list[str] = []
@@ -285,3 +323,20 @@ def test_a_long_recorded_result_comes_back_cut_and_says_where_the_rest_is(agent:
     assert again["replay"] is True
     assert f"GET /api/v1/cards/{agent.card}/steps" in again["cut"]
     assert len(json.dumps(again)) < 30_000
+
+
+def test_an_approach_that_failed_is_refused_over_mcp_as_well_and_says_how_to_go_on(
+    agent: Agent,
+) -> None:
+    agent.site.call("PATCH", f"/api/v1/boards/{agent.board}", {"enforce_dead_ends": True})
+    agent.claim()
+    agent.good("state_approach", approach="Write the parser with lark")
+    agent.good("fail_card", error="ambiguous grammar", lesson="lark needs LALR")
+    agent.card = agent.new_card()
+    agent.claim()
+    again = agent.args("state_approach", approach="writing the parser with lark")
+    said = agent.refused("state_approach", {**again, "differs": ""})
+    assert "dead_end" in said
+    assert "lark needs LALR" in said
+    told = agent.good("state_approach", approach="Write the parser with pyparsing")
+    assert told["similar_failed"][0]["instead"] == "pyparsing instead of lark"

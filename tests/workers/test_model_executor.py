@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from boards import cards, leases
 from boards.models import Attempt, Card, Message
@@ -129,6 +131,24 @@ def test_an_answer_on_record_is_not_asked_for_again(
         leases.expire(Attempt.objects.get(card=card).pk, actor=SYSTEM.actor)
         assert bench.run(card) == Outcome.COMPLETED
     assert len(api.requests) == 1
+
+
+def test_a_long_conversation_makes_room_for_a_card_that_waits(bench: Bench, settings: Any) -> None:
+    settings.SLICE_SECONDS = 0
+    writes = [{"calls": [("run_command", {"command": f"echo {n} >> all.txt"})]} for n in range(3)]
+    with serving(played([*writes, {"text": "All are there."}])) as api:
+        card = bench.card(step(api))
+        waiting = bench.card("true")
+        Card.objects.filter(pk=waiting.pk).update(updated_at=timezone.now() - timedelta(minutes=1))
+        assert bench.run(card) == Outcome.RELEASED
+        attempt = Attempt.objects.get(card=card)
+        assert (attempt.reason, len(api.requests)) == ("slice", 1)
+        assert bench.run(card) == Outcome.RELEASED
+        assert bench.run(waiting) == Outcome.COMPLETED
+        assert bench.run(card) == Outcome.COMPLETED
+        assert api.answered == [0, 1, 2, 3]
+    tree = max(trees(card), key=lambda tree: int(tree.parent.name.rpartition("-")[2]))
+    assert (tree / "all.txt").read_text() == "0\n1\n2\n"
 
 
 def test_a_command_cut_off_is_not_run_again_but_told_of(bench: Bench) -> None:

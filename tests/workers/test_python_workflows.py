@@ -106,7 +106,7 @@ def test_asking_and_sleeping_free_the_worker(shop: Shop) -> None:
 def flow(ctx):
     ctx.step("before", mark, "before")
     ctx.sleep("rest", 600)
-    go = ctx.ask("go", "Go on?", ["yes", "no"])
+    go = ctx.ask("go", "Go on?", ["yes", "no"], timeout_seconds=600, default="no")
     why = ctx.ask("why", "Why?")
     return f"{go}, {why}"
 """
@@ -122,6 +122,9 @@ def flow(ctx):
             assert shop.bench.run(card) == Outcome.BLOCKED
             asked = Message.objects.get(card=card, kind="question", closed_at=None)
             assert asked.text == question
+            assert (asked.asks, asked.default) == (
+                ("choice", "no") if answer == "Yes" else ("text", "")
+            )
             cards.say(card.pk, "user:ann", answer, answers=asked.pk)
         assert shop.bench.run(card) == Outcome.COMPLETED
     assert shop.result(card) == {"result": "yes, why not"}

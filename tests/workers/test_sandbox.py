@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +23,16 @@ import pytest
 from boards.models import Board
 from tests.processes import alive, carrying, odd_sleep
 from tests.workers.escapes import ESCAPES
-from workers import confinement
-from workers.executors.shell import Command, Execution, Limits, Result, cgroups, environment
+from workers import confinement, database
+from workers.executors.shell import (
+    Command,
+    Execution,
+    Limits,
+    Result,
+    cgroups,
+    environment,
+    view,
+)
 from workers.executors.shell.mode import bubblewrap, mode
 from workers.executors.shell.view import toolchains
 
@@ -172,14 +180,14 @@ def run(
     """Run a command as a built-in worker does on a board with these settings."""
     board = Board(allow_network=network)
     env = environment(home=workspace.home, tmp=workspace.tmp, extra={})
-    terms.setdefault("limits", confinement.limits(board))
+    terms.setdefault("limits", confinement.limits(database.host(), database.terms(board)))
     return Execution(
         Command(
             run=line,
             cwd=workspace.tree,
             folder=workspace.tree.parent,
             env=env,
-            view=confinement.view(board, workspace),
+            view=confinement.view(database.host(), database.terms(board), workspace),
             sandbox=sandbox,
             **terms,
         ),
@@ -224,7 +232,7 @@ def test_tools_and_own_folders_are_within_reach(tmp_path: Path, targets: Targets
             cwd=targets.workspace.tree,
             folder=targets.room,
             env=env,
-            view=confinement.view(board, targets.workspace),
+            view=confinement.view(database.host(), database.terms(board), targets.workspace),
         ),
         lambda batch: None,
     ).run()
@@ -233,6 +241,15 @@ def test_tools_and_own_folders_are_within_reach(tmp_path: Path, targets: Targets
     assert (targets.workspace.tree / "b").read_text() == "a\n"
     for place in ("/etc", "/usr", str(venv), str(targets.data), "/"):
         assert not run(targets.workspace, f"touch {place}/x").succeeded
+
+
+@needs_bubblewrap
+def test_what_this_checkout_says_to_tools_does_not_reach_a_workspace_in_it(
+    targets: Targets, settings: Any
+) -> None:
+    assert (settings.BASE_DIR / "pyproject.toml").is_file()
+    look = f"test -d {settings.BASE_DIR}/boards && test ! -f {settings.BASE_DIR}/pyproject.toml"
+    assert run(targets.workspace, look).succeeded
 
 
 @needs_bubblewrap
@@ -269,6 +286,21 @@ def test_the_tools_on_the_path_bring_no_home_along(tmp_path: Path) -> None:
 
 
 @needs_bubblewrap
+def test_files_that_others_remove_meanwhile_keep_no_command_from_being_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o1777)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tmp_path / "door"))
+        (tmp_path / "passing").touch()
+        with os.scandir(tmp_path) as found:
+            entries = sorted(found, key=lambda entry: entry.name, reverse=True)
+        (tmp_path / "passing").unlink()
+        monkeypatch.setattr(view.os, "scandir", lambda _: nullcontext(entries))
+        made = view.mounts(view.View(writable=(tmp_path,)))
+    assert made[made.index(str(tmp_path / "door")) - 1] == "/dev/null"
+
+
 def test_a_command_off_the_network_can_still_call_this_server(targets: Targets) -> None:
     """The one address it is let through to, both ways, with calls side by side."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -376,9 +408,9 @@ def test_without_a_group_the_kernel_bounds_each_process() -> None:
 def test_a_board_narrows_the_installations_bounds_and_never_widens_them(settings: Any) -> None:
     settings.COMMAND_MEMORY_MB, settings.COMMAND_PROCESSES = 512, 100
     board = Board(defaults={"memory_mb": 4096, "processes": 10, "output_mb": 2})
-    found = confinement.limits(board)
+    found = confinement.limits(database.host(), database.terms(board))
     assert (found.memory, found.processes) == (512 * 2**20, 10)
-    assert confinement.output_chars(board) == 2 * 2**20
+    assert confinement.output_chars(database.terms(board)) == 2 * 2**20
     settings.COMMAND_MEMORY_MB = 0
-    assert confinement.limits(board).memory == 4096 * 2**20
-    assert confinement.limits(Board()).memory is None
+    assert confinement.limits(database.host(), database.terms(board)).memory == 4096 * 2**20
+    assert confinement.limits(database.host(), database.terms(Board())).memory is None

@@ -58,7 +58,7 @@ def run(folder: Path, line: str, heard: Heard | None = None, **terms: Any) -> Re
     return Execution(command(folder, line, **terms), heard or Heard()).run()
 
 
-def wait_for(what: Any, seconds: float = 10.0) -> None:
+def wait_for(what: Any, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it did not happen in time"
@@ -71,7 +71,7 @@ def word() -> Iterator[str]:
     number = odd_sleep()
     yield number
     with contextlib.suppress(AssertionError):  # a keeper may be ending its command this moment
-        wait_for(lambda: not carrying(number), 2)
+        wait_for(lambda: not carrying(number), 10)
     left = carrying(number)
     for pid in left:
         with contextlib.suppress(OSError):
@@ -393,7 +393,7 @@ def test_a_command_never_outlives_its_killed_worker(
     wait_for((tmp_path / "up").exists)
     worker.kill()
     worker.wait()
-    wait_for(lambda: not carrying(word), 5)
+    wait_for(lambda: not carrying(word))
 
 
 @pytest.mark.chaos
@@ -406,7 +406,7 @@ def test_a_worker_killed_while_it_starts_a_command_leaves_nothing(
     time.sleep(delay)
     worker.kill()
     worker.wait()
-    wait_for(lambda: not carrying(word), 5)
+    wait_for(lambda: not carrying(word))
 
 
 @pytest.mark.chaos

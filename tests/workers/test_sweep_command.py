@@ -9,7 +9,7 @@ from django.db import OperationalError
 from django.utils import timezone
 from django_q.models import Failure, Task
 
-from workers import pulses
+from workers import pulses, sweep
 from workers.management.commands import sweep as command
 
 pytestmark = pytest.mark.django_db
@@ -71,3 +71,17 @@ def test_it_tidies_what_nobody_else_would(rounds: command.Rounds, monkeypatch: A
     rounds._one()
     assert list(Failure.objects.values_list("id", flat=True)) == ["1"]
     assert pulses.age("workers:gone:1") is None
+
+
+def test_what_one_part_can_not_do_keeps_no_other_waiting(monkeypatch: Any) -> None:
+    made, done = sweep.Sweep(), []
+
+    def fail() -> None:
+        raise ValueError("a bad row")
+
+    monkeypatch.setattr(sweep.hygiene, "tidy_beside", lambda: None)  # a thread that outlives us
+    monkeypatch.setattr(sweep.timeouts, "tick", fail)
+    monkeypatch.setattr(sweep.keeping, "tick", lambda: done.append(1))
+    with pytest.raises(ValueError, match="a bad row"):
+        made.tick()
+    assert done == [1]

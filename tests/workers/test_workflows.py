@@ -10,7 +10,8 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from boards import cards, leases
+from boards import cards, leases, workflows
+from boards.asking import NoAnswer
 from boards.models import Attempt, Card, Message
 from checkpoints import steps
 from checkpoints.models import Checkpoint, Step
@@ -240,11 +241,9 @@ def test_an_ask_blocks_the_card_until_a_person_answers(bench: Bench) -> None:
     cards.retry(card.pk, SYSTEM.actor)
     assert bench.run(card) == Outcome.BLOCKED  # nobody answered, and it is not put twice
     assert Message.objects.filter(kind="question").count() == 1
-    cards.say(card.pk, "user:ann", "maybe", answers=question.pk)
-    assert bench.run(card) == Outcome.BLOCKED
-    again = Message.objects.filter(kind="question").latest("pk")
-    assert "“maybe” is none of the options" in again.text
-    cards.say(card.pk, "user:ann", " yes ", answers=again.pk)
+    with pytest.raises(NoAnswer, match="“Yes”, “No”"):
+        cards.say(card.pk, "user:ann", "maybe", answers=question.pk)
+    cards.say(card.pk, "user:ann", " yes ", answers=question.pk)
     card.refresh_from_db()
     assert card.state == Card.State.WAITING
     assert bench.run(card) == Outcome.COMPLETED
@@ -390,11 +389,11 @@ class Model:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
-    from boards import workflows
+    from boards.workflows import steps
 
     made = Model()
     monkeypatch.setitem(executors.known(), "model", made)
-    monkeypatch.setitem(workflows._kinds, "model", made.read)
+    monkeypatch.setitem(steps._kinds, "model", made.read)
     return made
 
 
@@ -422,3 +421,67 @@ def test_a_workflow_of_commands_alone_gets_no_further_checks(bench: Bench) -> No
     assert bench.run(card) == Outcome.COMPLETED
     assert not Checkpoint.objects.filter(card=card, summary__contains="criterion").exists()
     assert Attempt.objects.filter(card=card).count() == 1
+
+
+def test_an_approval_is_of_the_very_command_and_silence_gives_its_default(bench: Bench) -> None:
+    card = bench.card(
+        {"key": "what", "run": "echo 'cmd=rm -r build' >> \"$HOLDFAST_OUTPUT\""},
+        {
+            "key": "go",
+            "ask": {
+                "question": "Run it?",
+                "kind": "approve",
+                "detail": "${{ steps.what.outputs.cmd }}",
+                "timeout_seconds": 600,
+                "default": False,
+            },
+        },
+        {
+            "key": "said",
+            "run": "echo ${{ steps.go.outputs.answer }} ${{ steps.go.outputs.reason }}",
+        },
+    )
+    assert bench.run(card) == Outcome.BLOCKED
+    question = Message.objects.get(card=card, kind="question")
+    assert (question.asks, question.detail) == ("approve", "rm -r build")
+    assert (question.default, question.on_timeout) == ("no", "default")
+    Message.objects.filter(pk=question.pk).update(detail="rm -r dist")
+    cards.say(card.pk, "user:ann", "yes", answers=question.pk)
+    assert bench.run(card) == Outcome.BLOCKED  # that was approved of another command
+    again = Message.objects.get(card=card, kind="question", closed_at=None)
+    cards.say(card.pk, "user:ann", "Yes", answers=again.pk, reason="it is old")
+    assert bench.run(card) == Outcome.COMPLETED
+    assert logged(card).endswith("yes it is old\n")
+
+
+@pytest.mark.parametrize(
+    ("ask", "place"),
+    [
+        ({"question": "?", "kind": "guess"}, "kind"),
+        ({"question": "?", "kind": "choice"}, "options"),
+        ({"question": "?", "timeout_seconds": "soon"}, "timeout_seconds"),
+        ({"question": "?", "timeout_seconds": 60, "default": "c", "options": ["a"]}, "default"),
+        ({"question": "?", "kind": "approve", "timeout_seconds": 9, "default": "yes"}, "default"),
+        ({"question": "?", "until": 3}, "until"),
+    ],
+)
+def test_an_ask_that_can_t_be_carried_out_names_the_place(ask: dict[str, Any], place: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        workflows.parse({"steps": [{"key": "a", "ask": ask}]})
+    assert any(place in name for name in refused.value.errors)
+
+
+def test_whoever_reviews_reads_what_was_done_and_what_the_checks_showed(bench: Bench) -> None:
+    report = '<testsuite><testcase name="a"/></testsuite>'
+    said = """echo 'summary=Mended the sum.' >> "$HOLDFAST_OUTPUT"; true"""
+    card = bench.card(
+        {"key": "fix", "run": said},
+        {"key": "test", "check": f"echo '{report}' > r.xml", "junit": "r.xml"},
+        {"key": "lint", "check": "true"},
+    )
+    assert bench.run(card) == Outcome.COMPLETED
+    told = "All 3 steps are done. fix: Mended the sum. test: 1 passed, 0 failed. lint: green."
+    assert Attempt.objects.get(card=card).outcome == told
+    card = bench.card("true")
+    assert bench.run(card) == Outcome.COMPLETED
+    assert Attempt.objects.get(card=card).outcome == "Its one step is done."

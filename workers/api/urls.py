@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from workers.api import views
+from workers.api import carrying, views
 
 _CALLS = {
     "": views.AttemptView,
@@ -13,11 +13,17 @@ _CALLS = {
     "/decisions": views.DecisionsView,
     "/discoveries": views.DiscoveriesView,
     "/cards": views.FollowUpsView,
+    "/plan": views.ProposePlanView,
     "/complete": views.CompleteView,
     "/fail": views.FailView,
     "/block": views.BlockView,
     "/release": views.ReleaseView,
     "/salvage": views.SalvageView,
+    "/terms": carrying.TermsView,
+    "/answers": carrying.AnswersView,
+    "/briefing": carrying.TellingView,
+    "/start": carrying.StartView,
+    "/workspace": carrying.WorkspaceView,
 }
 
 urlpatterns = [
@@ -33,4 +39,6 @@ urlpatterns = [
     ),
     path("workers", views.WorkersView.as_view(), name="workers"),
     path("workers/<str:worker>", views.WorkerView.as_view(), name="worker"),
+    path("workers/<str:worker>/drain", views.DrainView.as_view(), name="drain-worker"),
+    path("workers/<str:worker>/undrain", views.UndrainView.as_view(), name="undrain-worker"),
 ]

@@ -8,7 +8,8 @@ import logging
 import pkgutil
 from importlib.metadata import entry_points
 
-from workers.executors.contract import Executor
+from boards import needs
+from workers.executors.contract import Executor, trait
 
 log = logging.getLogger(__name__)
 
@@ -43,3 +44,25 @@ def capabilities() -> tuple[str, ...]:
     """Return what built-in workers on this host can do, for cards that require something."""
     able = {c for e in known().values() if e.available() is None for c in e.capabilities}
     return tuple(sorted({"git", "python", *able}))
+
+
+def word(kind: str, given: object) -> str:
+    """Return the word of ``boards.needs`` that says most narrowly what carries such a step out."""
+    executor = known().get(kind)
+    variants = trait(executor, "variants") if executor is not None else ()
+    return next((one for one in variants if needs.is_of(one, {kind: given})), kind)
+
+
+@functools.cache
+def lacking() -> dict[str, frozenset[str]]:
+    """Return what this host can't carry out, in words of ``boards.needs``, each with the
+    capabilities by which hosts are known that can."""
+    found: dict[str, frozenset[str]] = {}
+    for executor in known().values():
+        if executor.available() is not None:
+            found[executor.kind] = frozenset(executor.capabilities)
+            continue
+        for word, capability in trait(executor, "variants").items():
+            if capability not in executor.capabilities:
+                found[word] = frozenset([capability])
+    return found

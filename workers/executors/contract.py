@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from workers.executors.shell import Result
+from workers.terms import Host
 
 
 class Line(Protocol):
@@ -80,6 +81,7 @@ class Ending:
     ``last_words`` is what the next attempt should hear if it failed, ``summary`` what was done
     if somebody can say so. ``detail`` and ``outputs`` are JSON: what is kept as the step's
     result, and what later steps may use by name. With ``again`` False another try is pointless.
+    ``broken``: what carries such steps out does not work on this host, for no fault of the card.
     """
 
     succeeded: bool
@@ -90,6 +92,7 @@ class Ending:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     usage: Usage | None = None
     again: bool = True
+    broken: bool = False
 
 
 class HandOver(Exception):
@@ -99,18 +102,42 @@ class HandOver(Exception):
     Nobody takes the card for ``retry_after_seconds``. It counts as no failure.
     """
 
-    def __init__(self, reason: str, because: str, retry_after_seconds: int = 0) -> None:
+    def __init__(
+        self, reason: str, because: str, retry_after_seconds: int = 0, lacks: str = ""
+    ) -> None:
         super().__init__(because)
         self.reason, self.because = reason, because
         self.retry_after_seconds = retry_after_seconds
+        self.lacks = lacks  # what this host has not, see ``Lacking``
 
 
 class Ask(Exception):
-    """A person must answer before the step can go on; the card is blocked until then."""
+    """A person must answer before the step can go on; the card is blocked until then.
 
-    def __init__(self, question: str, options: Sequence[str] = ()) -> None:
+    ``terms`` are the fields of ``POST /attempts/{attempt}/block`` that say what answers it takes
+    and what follows when nobody answers: ``question_kind``, ``detail``, ``default``,
+    ``timeout_seconds`` and ``on_timeout``.
+    """
+
+    def __init__(self, question: str, options: Sequence[str] = (), **terms: Any) -> None:
         super().__init__(question)
-        self.question, self.options = question, tuple(options)
+        self.question, self.options, self.terms = question, tuple(options), terms
+
+
+class Lacking(Exception):
+    """This host can't do the step, and another may: the card is handed over to be done there.
+
+    ``lacks`` says what in a word of ``boards.needs``, such as ``agent.cli=codex``. Where nobody
+    else may have it, ``instead`` is what becomes of the step: an exception, or how it ended.
+    """
+
+    def __init__(self, lacks: str, because: str, instead: Exception | Ending) -> None:
+        super().__init__(because)
+        self.lacks, self.because, self.instead = lacks, because, instead
+
+
+#: The terms on which a question may be asked, see ``Ask``.
+TERMS = ("question_kind", "detail", "default", "timeout_seconds", "on_timeout")
 
 
 class Refused(Exception):
@@ -213,6 +240,10 @@ class Journal(Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Let go of what this thread holds of the store: for threads of an executor's own."""
+        ...
+
 
 class Assignment(Protocol):
     """One step of one attempt, as an executor is handed it.
@@ -220,7 +251,8 @@ class Assignment(Protocol):
     ``given`` is what ``read`` returned. ``tree`` is the folder to work in, ``home`` and ``tmp``
     are private to the attempt, ``env`` is a command's whole environment. A command that writes
     lines ``name=value``, or JSON objects, into the file ``$HOLDFAST_OUTPUT`` gives the step
-    outputs of these names, beside those of its ``Ending``. ``token`` opens the server at ``url``
+    outputs of these names, beside those of its ``Ending``. ``host`` is what the operator of this
+    host has set. ``token`` opens the server at ``url``
     for this attempt alone, while it lasts. ``round`` counts from 1; from the second on,
     ``feedback`` says what checks found wrong with the one before, and ``previous`` is what was
     kept as that one's result.
@@ -239,6 +271,7 @@ class Assignment(Protocol):
     attempt: str
     url: str
     token: str
+    host: Host
     in_doubt: bool
     round: int
     feedback: str
@@ -305,17 +338,27 @@ class Assignment(Protocol):
         """Say what goes on, in a few words, for the card on the board."""
         ...
 
-    def ask(self, question: str, options: Sequence[str] = (), *, key: str = "") -> str:
+    def ask(
+        self, question: str, options: Sequence[str] = (), *, key: str = "", **terms: Any
+    ) -> str:
         """Return a person's answer, if there is one; else raise Ask, which blocks the card.
 
         With a ``key`` it is asked by the piece of work of that key in the journal, which was
         begun, and once for each; without, by the step itself. An answer that is none of the
-        ``options`` is no answer.
+        ``options`` is no answer. For the ``terms`` see ``Ask``.
         """
         ...
 
     def check(self) -> None:
         """Pass if work should go on. Raises HandOver, or LeaseLost: write nothing more then."""
+        ...
+
+    def make_room(self) -> None:
+        """Pass unless the card had its turn and others wait for a worker. Raises HandOver.
+
+        For executors that find in the journal all that they did: call it between two pieces of
+        work, with nothing begun, once something was recorded.
+        """
         ...
 
 
@@ -331,6 +374,8 @@ class Executor(Protocol):
       when the step fails, too, and the step is never in doubt.
     * ``model_driven``, true if a step is over when a model says so. It is then followed by the
       checks of the goal's criteria, unless the workflow has checks for it.
+    * ``variants``, what a host may have or lack for some of the steps: the words for ``Lacking``,
+      each with the capability of a host that has it.
     * ``needs_network``, called with what is given: whether its commands can't do without the
       network. Such a step is not begun where the board allows none.
     """
@@ -358,6 +403,7 @@ _USUAL: Mapping[str, Any] = {
     "commands": ("command", "run"),
     "continues": False,
     "model_driven": False,
+    "variants": {},
     "needs_network": lambda given: False,
 }
 

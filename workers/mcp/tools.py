@@ -6,44 +6,49 @@ claimed with the token that the request carries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, TextField
-from django.db.models.functions import Cast
+from django.db.models import Q
 from rest_framework import serializers
 
-from boards import cards, leases, lookup
+from boards import approaches, cards, leases, lookup, news, standings
 from boards.api.contracts import MessageOut, with_latest
-from boards.models import Attempt, Card, Message
-from checkpoints import briefing, recovery, steps
-from checkpoints.api.contracts import MAX_TEXT, CheckpointIn, Key, UsageIn
-from checkpoints.models import Checkpoint, Step
+from boards.models import Attempt, Card
+from boards.planning import comparing, proposing
+from boards.planning.models import Plan
+from checkpoints import briefing, joining, lines, recovery, steps
+from checkpoints.api.contracts import (
+    MAX_TEXT,
+    CheckpointIn,
+    ForkIn,
+    Key,
+    PartIn,
+    RaceOut,
+    SplitIn,
+    UsageIn,
+)
 from events import receipts
-from events.endpoint import Body, JSONValue, Line, Text
+from events.endpoint import Body, Choice, JSONValue, Line, Text
 from events.receipts import Answer
+from goals import discoveries
 from goals.api.contracts import DecisionIn, DiscoveryIn
-from goals.models import Decision, Discovery
 from kernel.access import Principal, Role
 from kernel.digests import canonical, sha256
-from kernel.errors import Forbidden, Invalid, LeaseLost
+from kernel.errors import Forbidden, LeaseLost, NotFound
 from kernel.tx import retrying
-from workers import registry, saying
+from workers import draining, registry, saying
 from workers.api import contracts as c
 from workers.api.views import RATE_LIMIT_SECONDS, granted
+from workers.mcp import history
 
 Handler = Callable[[Principal, dict[str, Any]], dict[str, Any]]
 
 MAX_LISTED = 50
-SNIPPET_CHARS = 300
 #: So much of a recorded result comes back when its step is replayed.
 REPLAY_CHARS = 20_000
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ class BeginArgs(OfAttempt):
 
 class FinishArgs(OfAttempt):
     key = Key()
-    status = serializers.ChoiceField(["succeeded", "failed"])
+    status = Choice(["succeeded", "failed"])
     result = JSONValue(256 * 1024)
     error = Text(MAX_TEXT)
     usage = UsageIn(required=False, allow_null=True)
@@ -129,6 +134,10 @@ class FinishArgs(OfAttempt):
 
 
 class CheckpointArgs(OfAttempt, CheckpointIn):
+    pass
+
+
+class ApproachArgs(OfAttempt, c.DescribeIn):
     pass
 
 
@@ -141,6 +150,10 @@ class DiscoveryArgs(OfAttempt, DiscoveryIn):
 
 
 class ProposeArgs(OfAttempt, c.FollowUpIn):
+    pass
+
+
+class PlanArgs(OfAttempt, c.ProposePlanIn):
     pass
 
 
@@ -160,21 +173,51 @@ class ReleaseArgs(OfAttempt, c.ReleaseIn):
     pass
 
 
+class ForkArgs(Body):
+    card = Line(64, required=True, help_text="The card's key, such as PAY-118, or its id.")
+    checkpoint = ForkIn().fields["checkpoint"]
+    title = ForkIn().fields["title"]
+    approaches = ForkIn().fields["approaches"]
+    choose = ForkIn().fields["choose"]
+    score = ForkIn().fields["score"]
+    deadline_seconds = ForkIn().fields["deadline_seconds"]
+
+
+class PartArgs(Body):
+    title = PartIn().fields["title"]
+    description = PartIn().fields["description"]
+    requires = PartIn().fields["requires"]
+
+
+class SplitArgs(Body):
+    card = Line(64, required=True, help_text="The card's key, such as PAY-118, or its id.")
+    parts = PartArgs(many=True, max_length=joining.MAX_PARTS)
+    checkpoint = SplitIn().fields["checkpoint"]
+
+
+class RaceArgs(Body):
+    card = Line(64, required=True, help_text="The card's key, such as PAY-118, or its id.")
+
+
 class SearchArgs(Body):
-    card = Line(64, required=True, help_text="The card's key or id.")
-    what = serializers.ChoiceField(
-        ["steps", "checkpoints", "attempts", "messages", "decisions", "discoveries"]
-    )
-    query = Line(200, help_text="Words to look for; everything unless given.")
+    card = Line(64, help_text="The card's key or id.")
+    what = Choice(history.KINDS, required=False)
+    query = Line(400, help_text="Words to look for; everything unless given.")
+    goal = Line(64, help_text="A goal's id: look through it and all its cards.")
+    board = Line(64, help_text="A board's key: look through all of it.")
     before = serializers.IntegerField(
-        min_value=1, max_value=2**63 - 1, required=False, help_text="From `next` of the last call."
+        min_value=1,
+        max_value=2**63 - 1,
+        required=False,
+        help_text="From `next` of the last call, where that is a number.",
     )
+    cursor = Line(400, help_text="From `next` of the last call, where that is a text.")
     limit = serializers.IntegerField(min_value=1, max_value=MAX_LISTED, required=False)
 
 
 class ListArgs(Body):
     board = Line(64)
-    state = serializers.ChoiceField(Card.State.choices, required=False)
+    state = Choice(Card.State.choices, required=False)
     query = Line(200)
     limit = serializers.IntegerField(min_value=1, max_value=MAX_LISTED, required=False)
     skip = serializers.IntegerField(
@@ -199,6 +242,7 @@ def claim_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     key = args.pop("idempotency_key", "")
 
     def effect() -> Answer:
+        draining.see_whether_to_claim(args["worker"], token_id)
         attempt = leases.claim(
             args["worker"],
             boards=boards,
@@ -245,13 +289,30 @@ def get_briefing(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
 def heartbeat(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Say that you are alive during long work; any other tool call does so too. Obey
     `directive`: continue, checkpoint_now, pause (checkpoint, then release_card) or stop."""
-    beat = leases.heartbeat(_mine(principal, args), **args)
+    attempt_id = _mine(principal, args)
+    beat = leases.heartbeat(attempt_id, **args)
+    # A program that a worker runs ends its step all the same.
+    worker = registry.holder(attempt_id) if principal.scope is None else None
     return {
-        "directive": beat.directive,
+        "directive": "stop" if worker and worker.draining else beat.directive,
         "lease_seconds": beat.hold.lease_seconds,
         "messages": MessageOut(beat.messages, many=True).data,
         "notices": beat.notices,
     }
+
+
+@tool(ApproachArgs, idempotent=True)
+def state_approach(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
+    """Say how you go about the card, before you begin. Answers with what failed before and looks
+    alike (`instead`: what yours puts in its place; `because`: what changed since) and with
+    decisions in force that it is about. Where the board enforces dead ends, what failed as it is
+    is refused with dead_end: choose another way, or say in `differs` what is different."""
+    attempt_id = _mine(principal, args)
+    approach = args["approach"]
+    alike = leases.describe(attempt_id, approach, args.get("differs") or "")
+    short = ("approach", "error", "lesson")
+    told = [{**one, **{name: history.snippet(one[name]) for name in short}} for one in alike]
+    return {"similar_failed": told, "in_force": approaches.in_force(attempt_id, approach)}
 
 
 @tool(BeginArgs, idempotent=True)
@@ -264,7 +325,7 @@ def begin_step(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     step = begun.step
     out: dict[str, Any] = {"key": key, "status": step.status, "replay": begun.replay}
     if begun.replay:
-        out |= {"result": _snippet(step.result, REPLAY_CHARS), "error": step.error}
+        out |= {"result": history.snippet(step.result, REPLAY_CHARS), "error": step.error}
         if out["result"] != step.result:
             card = Card.objects.values_list("key", flat=True).get(pk=step.card_id)
             out["cut"] = f"The result is long; GET /api/v1/cards/{card}/steps has all of it."
@@ -294,35 +355,64 @@ def save_checkpoint(principal: Principal, args: dict[str, Any]) -> dict[str, Any
     if principal.scope is not None:
         args = saying.checkpoint_fields(args)
     saved, new = recovery.save(attempt_id, args)
-    return {"checkpoint": saved.number, "new": new}
+    out: dict[str, Any] = {"checkpoint": saved.number, "new": new}
+    if told := recovery.notices(saved, args):
+        out["notices"] = told
+    return out
 
 
 @tool(DecisionArgs)
 def record_decision(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Record a decision that later work must respect, with the reason and the alternatives."""
     (kept,) = recovery.record_memory(_mine(principal, args), decisions=[args])
-    return {"decision": str(kept.pk)}
+    out: dict[str, Any] = {"decision": str(kept.pk)}
+    if beside := recovery.in_force_beside(kept):
+        out |= {"in_force": beside, "note": "These are in force, too; supersede what it replaces."}
+    return out
 
 
 @tool(DiscoveryArgs)
 def record_discovery(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     """Record something learnt that the next worker must know; dead_end for what failed."""
     (kept,) = recovery.record_memory(_mine(principal, args), discoveries=[args])
-    return {"discovery": str(kept.pk)}
+    out: dict[str, Any] = {"discovery": str(kept.pk), "seen": kept.seen}
+    if alike := discoveries.resembling(kept):
+        note = "These may be the same thing: under the very title of one it counts as that one."
+        out |= {"alike": alike, "note": note}
+    return out
 
 
 @tool(ProposeArgs)
 def propose_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
-    """Add follow-up work to the same goal as a new card in the backlog."""
+    """Add follow-up work to the same goal as a new card in the backlog; with plan true, or where
+    the goal wants it, as an item of a plan that a person reviews first."""
     attempt_id = _mine(principal, args)
     board = Attempt.objects.select_related("board").get(pk=attempt_id).board
-    if "depends_on" in args:
-        args["depends_on"] = [
-            lookup.named(principal, board, name, f"depends_on[{n}]")
-            for n, name in enumerate(args["depends_on"])
-        ]
-    card = cards.follow_up(attempt_id, **args)
-    return {"card": card.key, "title": card.title}
+
+    def named(name: str, n: int) -> Card:
+        return lookup.named(principal, board, name, f"depends_on[{n}]")
+
+    made = proposing.propose(attempt_id, named=named, **args)
+    return _planned(made) if isinstance(made, Plan) else {"card": made.key, "title": made.title}
+
+
+@tool(PlanArgs, idempotent=True)
+def propose_plan(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
+    """Propose the cards of a whole plan in one call: titles, what is to be done, the criteria each
+    covers by number, what it waits for (refs or titles of other items), estimates. A person
+    reviews it before any card is made. Calling it again replaces what you proposed."""
+    attempt_id = _mine(principal, args)
+    return _planned(proposing.propose_plan(attempt_id, args["items"], args.get("note", "")))
+
+
+def _planned(plan: Plan) -> dict[str, Any]:
+    """Return what an agent hears of its plan: the items' refs, and what nobody covers."""
+    uncovered = comparing.compared(plan).uncovered
+    return {
+        "plan": str(plan.pk),
+        "items": [item["ref"] for item in plan.items],
+        "uncovered": [f"No card covers criterion {number}." for number in uncovered],
+    }
 
 
 @tool(CompleteArgs, idempotent=True)
@@ -355,37 +445,16 @@ def release_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
 
 @tool(SearchArgs, read_only=True, idempotent=True)
 def search_history(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
-    """Look up what the briefing left out: steps, checkpoints, attempts, messages, decisions or
-    discoveries of a card, newest first."""
-    card = lookup.card(principal, args["card"])
-    rows, order, fields, represent = _history(card, args["what"])
-    if args.get("query"):
-        rows = rows.annotate(**{f"{f}_text": Cast(f, TextField()) for f in fields})
-        match = Q()
-        for name in fields:
-            match |= Q(**{f"{name}_text__icontains": args["query"]})
-        rows = rows.filter(match)
-    if args.get("before"):
-        rows = rows.filter(**{f"{order}__lt": _place(order, args["before"])})
-    limit = args.get("limit") or 20
-    found = list(rows.order_by(f"-{order}")[: limit + 1])
-    more = len(found) > limit
-    found = found[:limit]
-    out: dict[str, Any] = {"results": [represent(row) for row in found]}
-    if more:
-        last = getattr(found[-1], order)
-        out["next"] = (last - EPOCH) // MICROSECOND if order == "at" else last
-    return out
-
-
-def _place(order: str, before: int) -> Any:
-    """Return the value of the order's field that ``next`` stood for. Raises Invalid."""
-    if order != "at":
-        return before
-    try:
-        return EPOCH + before * MICROSECOND
-    except OverflowError:
-        raise Invalid.field("before", "must be `next` of the last call.") from None
+    """Look up what the briefing left out. With `card` and `what`: that card's steps, checkpoints,
+    attempts, messages, decisions or discoveries, newest first. With `query` alone, or `goal` or
+    `board`: everything that was planned, tried, said, decided or learnt there, best match first.
+    A query is words, "phrases" and beginnings*, and may hold kind:, by: and after:7d."""
+    if args.get("card") and args.get("what"):
+        card = lookup.card(principal, args["card"])
+        return history.listed(
+            card, args["what"], args.get("query"), args.get("before"), args.get("limit") or 20
+        )
+    return history.searched(principal, args)
 
 
 @tool(ListArgs, read_only=True, idempotent=True, for_attempts=False)
@@ -417,6 +486,42 @@ def list_cards(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
     return {"cards": listed, "more": len(found) > limit}
 
 
+@tool(ForkArgs, for_attempts=False)
+def fork_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
+    """Make cards that start from a checkpoint of a card. Several, one for each approach, race from
+    the same point and one is kept: `choose` says how."""
+    card = lookup.card(principal, args["card"], Role.MEMBER)
+    several = args.get("approaches") or []
+    made = lines.fork(
+        card.pk,
+        args["checkpoint"],
+        principal.actor,
+        title=args.get("title") or "",
+        approaches=several,
+        count=max(1, len(several)),
+        terms=lines.Terms(args["choose"], args.get("score") or "", args.get("deadline_seconds")),
+    )
+    return {"cards": [fork.key for fork in made]}
+
+
+@tool(SplitArgs, for_attempts=False)
+def split_card(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
+    """Hand a card's work to part-cards that start from its checkpoint. The card waits until all
+    are completed; what they changed is then joined as its next checkpoint. Its attempt ends."""
+    card = lookup.card(principal, args["card"], Role.MEMBER)
+    parts = joining.split(card.pk, principal.actor, args["parts"], args.get("checkpoint"))
+    return {"card": card.key, "parts": [part.key for part in parts]}
+
+
+@tool(RaceArgs, read_only=True, idempotent=True)
+def get_race(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
+    """Look at the race that a card runs in: how all racers stand, and who won."""
+    card = lookup.card(principal, args["card"])
+    if card.race_id is None:
+        raise NotFound(f"{card.key} runs in no race.")
+    return dict(RaceOut(standings.of_race(card.race_id)).data)
+
+
 # ── what they share ──────────────────────────────────────────────────────────────────────
 
 
@@ -436,9 +541,7 @@ def _workable(principal: Principal, names: list[str] | None) -> frozenset[UUID] 
         raise Forbidden("A claim needs a token; create one for the board and send it.")
     if names:
         return frozenset(lookup.board(principal, n, Role.MEMBER).pk for n in names)
-    if principal.everywhere is not None and principal.everywhere >= Role.MEMBER:
-        return None
-    return frozenset(b for b, role in principal.boards.items() if role >= Role.MEMBER)
+    return principal.may_work_on()
 
 
 def _kept_key(principal: Principal, key: str) -> str:
@@ -455,94 +558,6 @@ def _ended(
         saying.keep(attempt_id, how, args)
         return {"noted": how, "note": "The worker that runs you checks it and ends the attempt."}
     attempt = end(attempt_id, **args)
+    news.noticed(True)  # the end has no fence that would say so
     card = Card.objects.get(pk=attempt.card_id)
     return {"attempt": attempt.status, "card": card.key, "state": card.state}
-
-
-def _history(card: Card, what: str) -> tuple[Any, str, list[str], Callable[[Any], dict[str, Any]]]:
-    """Return the rows of one kind of history: queryset, order field, searched fields, shape."""
-    memory = Q(goal_id=card.goal_id) if card.goal_id else Q(card_id=card.pk)
-    kinds: Mapping[str, tuple[Any, str, list[str], Callable[[Any], dict[str, Any]]]] = {
-        "steps": (
-            Step.objects.filter(card=card),
-            "number",
-            ["key", "title", "result", "error"],
-            lambda s: {
-                "number": s.number,
-                "key": s.key,
-                "status": s.status,
-                "in_doubt": s.in_doubt,
-                "result": _snippet(s.result),
-                "error": _snippet(s.error),
-            },
-        ),
-        "checkpoints": (
-            Checkpoint.objects.filter(card=card),
-            "number",
-            ["summary", "next_step", "state"],
-            lambda p: {
-                "number": p.number,
-                "summary": _snippet(p.summary),
-                "next_step": _snippet(p.next_step),
-                "tests": p.tests,
-                "state": _snippet(p.state),
-            },
-        ),
-        "attempts": (
-            Attempt.objects.filter(card=card),
-            "number",
-            ["worker", "approach", "outcome", "error", "lesson"],
-            lambda a: {
-                "number": a.number,
-                "worker": a.worker,
-                "status": a.status,
-                "approach": _snippet(a.approach),
-                "outcome": _snippet(a.outcome),
-                "error": _snippet(a.error),
-                "lesson": _snippet(a.lesson),
-            },
-        ),
-        "messages": (
-            Message.objects.filter(card=card),
-            "id",
-            ["text"],
-            lambda m: {"id": m.pk, "kind": m.kind, "actor": m.actor, "text": _snippet(m.text)},
-        ),
-        "decisions": (
-            Decision.objects.filter(memory),
-            "at",
-            ["title", "rationale"],
-            lambda d: {
-                "id": str(d.pk),
-                "title": d.title,
-                "rationale": _snippet(d.rationale),
-                "in_force": d.superseded_by_id is None,
-            },
-        ),
-        "discoveries": (
-            Discovery.objects.filter(memory),
-            "at",
-            ["title", "detail"],
-            lambda d: {
-                "id": str(d.pk),
-                "kind": d.kind,
-                "title": d.title,
-                "detail": _snippet(d.detail),
-                "status": d.status,
-            },
-        ),
-    }
-    if what not in kinds:
-        raise Invalid.field("what", f"must be one of {', '.join(kinds)}.")
-    return kinds[what]
-
-
-def _snippet(value: Any, most: int = SNIPPET_CHARS) -> Any:
-    """Return a value short enough for a model: long ones as their first and last part."""
-    if value is None or value == "":
-        return value
-    text = value if isinstance(value, str) else canonical(value).decode()
-    if len(text) <= most:
-        return value
-    half = most // 2
-    return f"{text[:half]} …[{len(text)} characters]… {text[-half:]}"

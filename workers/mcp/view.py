@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.utils.encoders import JSONEncoder
 
-from boards import lookup
+from boards import lookup, news
 from boards.authentication import principal_of_bearer
 from boards.models import Card
 from checkpoints import briefing, recovery
@@ -32,6 +32,7 @@ from kernel.errors import DomainError
 from kernel.limits import load_json
 from workers.mcp.schema import schema_of
 from workers.mcp.tools import TOOLS, Tool
+from workers.striking import struck_out
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +41,15 @@ HANDSHAKE = ("2025-11-25", "2025-06-18", "2025-03-26")
 SERVER = {"name": "holdfast", "title": "Holdfast", "version": "1"}
 #: For an agent that a built-in worker runs.
 AGENT_INSTRUCTIONS = (
-    "You work for attempt {attempt}: pass it as attempt_id. You hold its card already. Record "
-    "what the next worker must know: begin_step and finish_step, save_checkpoint, "
-    "record_decision, record_discovery. Say with complete_card that you are done, with "
-    "block_card that a person must decide; the worker that runs you checks your work and ends "
-    "the attempt."
+    "You work for attempt {attempt}: pass it as attempt_id. You hold its card already. Say with "
+    "state_approach how you go about it. Record what the next worker must know: begin_step and "
+    "finish_step, save_checkpoint, record_decision, record_discovery. Say with complete_card that "
+    "you are done, with block_card that a person must decide; the worker that runs you checks your "
+    "work and ends the attempt."
 )
 INSTRUCTIONS = (
-    "Claim one card with claim_card and read its briefing. Begin each step before you do it and "
+    "Claim one card with claim_card, read its briefing, and say with state_approach how you go "
+    "about it. Begin each step before you do it and "
     "finish it after; save a checkpoint whenever somebody else could go on from there. End with "
     "complete_card, block_card (to ask a person), fail_card or release_card. A lease_lost answer "
     "means another worker has the card: stop working on it."
@@ -76,7 +78,9 @@ def mcp(request: HttpRequest) -> HttpResponse:
     if not _same_origin(request):
         return _problem(403, "forbidden", "This Origin may not call this server.")
     if request.method != "POST":
-        return HttpResponse(status=405, headers={"Allow": "POST"})
+        refusal = _problem(405, "method_not_allowed", "This server is called by POST alone.")
+        refusal["Allow"] = "POST"
+        return refusal
     if request.content_type != "application/json":
         return _problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
     principal = _principal(request)
@@ -216,7 +220,7 @@ def _call_tool(principal: Principal, params: Mapping[str, Any]) -> dict[str, Any
     try:
         args = tool.contract(data=params.get("arguments") or {})
         args.is_valid(raise_exception=True)
-        out = tool.call(principal, dict(args.validated_data))
+        out = _told(tool, principal, struck_out(principal, dict(args.validated_data)))
     except exceptions.ValidationError as error:
         return _refused(f"invalid: {_spelled(error.detail)} Mend the arguments and call again.")
     except DomainError as error:
@@ -224,6 +228,17 @@ def _call_tool(principal: Principal, params: Mapping[str, Any]) -> dict[str, Any
         return _refused(f"{error.code}: {error.detail} {more}".strip())
     text = json.dumps(out, cls=JSONEncoder, ensure_ascii=False)
     return {"content": [{"type": "text", "text": text}], "structuredContent": json.loads(text)}
+
+
+def _told(tool: Tool, principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
+    """Return what the tool gives, with what has changed under the worker where something has."""
+    attempt_id = args.get("attempt_id")
+    news.forget()
+    out = tool.call(principal, args)
+    if attempt_id is not None and (told := news.told(attempt_id)):
+        said = out.setdefault("notices", [])
+        said += [notice for notice in told if notice not in said]
+    return out
 
 
 def _spelled(detail: Any, path: str = "") -> str:

@@ -21,8 +21,15 @@ class Command(BaseCommand):
         where.add_argument("--board", action="append", metavar="KEY", help="may be repeated")
         where.add_argument("--everywhere", action="store_true", help="on every board, new ones too")
         parser.add_argument("--role", default="member", choices=[role.label for role in Role])
+        parser.add_argument(
+            "--carries-secrets",
+            action="store_true",
+            help="a worker on another host is told the boards' secrets with it",
+        )
 
-    def handle(self, name: str, board: list[str] | None, role: str, **_: Any) -> None:
+    def handle(
+        self, name: str, board: list[str] | None, role: str, carries_secrets: bool, **_: Any
+    ) -> None:
         granted = Role[role.upper()]
         keys = {key.upper() for key in board or ()}
         boards = dict(Board.objects.filter(key__in=keys).values_list("key", "pk"))
@@ -32,5 +39,6 @@ class Command(BaseCommand):
             name[:100],
             roles=dict.fromkeys(boards.values(), granted),
             everywhere=None if keys else granted,
+            carries_secrets=carries_secrets,
         )
         self.stdout.write(issued.plaintext)

@@ -91,34 +91,38 @@ export function part(column) {
   if (here.nextElementSibling !== first) first.before(here);
 }
 
+/* Most of what is counted stays as it is: what isn't written needs no new layout. */
+const write = (node, text) => { if (node.textContent !== String(text)) node.textContent = text; };
+const set = (node, name, value) => { if (node && node.getAttribute(name) !== String(value)) node.setAttribute(name, value); };
+
 function setCounts({counts, lane_counts: lanes, attention, done, total}) {
   // With lanes the heads of the columns stand in a row of their own.
   for (const head of $$(".col:not([data-lane]), .col-head", board)) {
     const {column, wip} = head.dataset, count = counts[column] ?? 0, limit = Number(wip) || 0;
-    for (const place of $$(`[data-count="${column}"]`)) place.textContent = count;
+    for (const place of $$(`[data-count="${column}"]`)) write(place, count);
     const levels = {near: count === limit - 1, at: count >= limit, "over-limit": count > limit};
     for (const [name, on] of Object.entries(levels)) {
       for (const part of [$(".n", head), $(".wip", head)]) part?.classList.toggle(name, limit > 0 && on);
     }
     $("[data-at-limit]", head)?.toggleAttribute("hidden", !(limit > 0 && count >= limit));
-    $(".wip rect", head)?.setAttribute("width", limit ? Math.min(100, 100 * count / limit) : 0);
+    set($(".wip rect", head), "width", limit ? Math.min(100, 100 * count / limit) : 0);
   }
   for (const [lane, columns] of Object.entries(lanes ?? {})) {
     const place = $(`[data-lane-count="${CSS.escape(lane)}"]`, board);
-    if (place) place.textContent = Object.values(columns).reduce((sum, n) => sum + n, 0);
+    if (place) write(place, Object.values(columns).reduce((sum, n) => sum + n, 0));
   }
   for (const column of $$(".col", board)) {
     const {column: id, lane} = column.dataset, count = (lane ? lanes?.[lane]?.[id] : counts[id]) ?? 0;
     const row = $(".more-row", column), left = trim(column, count - cardsIn(column).length);
     row.hidden = left <= 0;
-    $("button", row).textContent = gettext("{n} more", {n: left});
+    write($("button", row), gettext("{n} more", {n: left}));
     if (left > 0 && cardsIn(column).length < PAGE) fill(column);
     part(column);
   }
-  for (const chip of $$(".q[data-show]")) $("b", chip).textContent = attention[chip.dataset.show];
-  $("[data-done]").textContent = done;
-  $("[data-total]").textContent = total;
-  $("#board-done .done").setAttribute("stroke-dasharray", `${total ? Math.floor(100 * done / total) : 0} 100`);
+  for (const chip of $$(".q[data-show]")) write($("b", chip), attention[chip.dataset.show]);
+  write($("[data-done]"), done);
+  write($("[data-total]"), total);
+  set($("#board-done .done"), "stroke-dasharray", `${total ? Math.floor(100 * done / total) : 0} 100`);
   call_for(attention.needs);
 }
 
@@ -164,7 +168,10 @@ function made(html) {
   return holder.content.firstElementChild;
 }
 
+/* The version of each card that was read last, and whether that is what an event tells of: counts
+   were read with it. */
 const versions = new Map();
+export const isRead = ({subject, data}) => versions.get(subject) >= data.version;
 
 /* When a card was heard of last: what was read from the server before that may be outdated. */
 const heard = new Map();
@@ -191,7 +198,7 @@ async function renew(ids, at) {
   const answer = await fetch(`/boards/${key}/changes?ids=${ids.join(",")}${since}${query()}`);
   if (!answer.ok) throw new Error(answer.status);
   const told = await answer.json();
-  const focused = document.activeElement;
+  const focused = document.activeElement, stood = focused?.matches(".card :is(.t, .kb)") ? standing(focused) : null;
   let began = performance.now();
   for (const fresh of told.cards) {
     // In slices: a key that is pressed meanwhile is not kept waiting.
@@ -208,7 +215,15 @@ async function renew(ids, at) {
   if (focused?.isConnected && focused !== document.activeElement && focused.matches(".card *")) {
     focused.focus({preventScroll: true});
   }
+  if (stood && !focused.isConnected && document.activeElement === document.body) nearest(stood).focus();
   return told;
+}
+
+/* Who uses keys goes on at the next card, where the one that had the focus is gone. */
+const standing = node => ({column: columnOf(node), at: cardsIn(columnOf(node)).indexOf(node.closest(".card"))});
+function nearest({column, at}) {
+  const cards = cardsIn(column);
+  return cards.length ? $(".t", cards[Math.min(at, cards.length - 1)]) : listOf(column);
 }
 
 function renewCard(fresh) {
@@ -241,10 +256,18 @@ function flash(card) {
 }
 
 /* Everything afresh, in place: after more was missed than can be replayed. */
-export async function reread() {
+export const reread = () => afresh("#view");
+
+/* Who is over a budget: the strip above the columns, and the signs beside the goals. */
+export const rebudget = () => afresh("#board-spent", "#side-goals");
+
+async function afresh(...parts) {
   const answer = await fetch(location.href);
   if (!answer.ok) throw new Error(answer.status);
-  await htmx.swap({text: await answer.text(), target: "#view", select: "#view", sourceElement: board, swap: "outerMorph"});
+  const text = await answer.text();
+  for (const part of parts) {
+    if ($(part, document)) await htmx.swap({text, target: part, select: part, sourceElement: board, swap: "outerMorph"});
+  }
 }
 
 /* What running cards are doing this moment: their current step and the last ones as a tape. At

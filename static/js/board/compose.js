@@ -1,5 +1,5 @@
 /* New cards: in a row on top of a column, or with everything in a dialog. */
-import {announce, call, newKey} from "../api.js";
+import {announce, call, newKey, sent, sentence} from "../api.js";
 import {gettext, ngettext} from "../words.js";
 import {ask} from "./asking.js";
 import {chosen, offer} from "../templates.js";
@@ -49,7 +49,7 @@ export function quickAdd(button) {
   const column = columnOf(button) ?? cellsOf(id).find(cell => !cell.closest(".lane.folded"));
   if (!column) return;
   $(".compose", column)?.remove();
-  const input = make("input", {placeholder: gettext("What is to be done? #label !high after:KEY"), maxLength: 300, "aria-label": gettext("Title of a new card in {name}", {name})});
+  const input = make("input", {placeholder: gettext("What is to be done? #label !high after:KEY"), "aria-label": gettext("Title of a new card in {name}", {name})});
   const hint = make("div", {className: "ft", role: "status", textContent: gettext("Enter adds, Escape closes")});
   const row = make("li", {className: "compose"}, input, hint);
   listOf(column).prepend(row);
@@ -77,7 +77,7 @@ export function quickAdd(button) {
       ],
     });
     input.focus();
-    if (wanted === "one") input.value = lines.join(" ").slice(0, 300);
+    if (wanted === "one") input.value = lines.join(" ");
     else if (wanted === "many") await add(many);
     input.focus();
   });
@@ -89,11 +89,10 @@ export function quickAdd(button) {
     input.disabled = true;
     for (const line of lines) {
       const body = {board: key, column: id, ...laneFields(column.dataset.lane), ...spelt(line)};
-      body.title = body.title.slice(0, 300);
       try {
         made.push(await call("POST", "/cards", body, {"Idempotency-Key": newKey()}));
       } catch (refusal) {
-        refused = refusal.message;
+        refused = sentence(refusal);
         input.value = line;
         break;
       }
@@ -113,8 +112,7 @@ document.querySelector("[data-new-card]")?.addEventListener("click", compose);
 $("[data-close]", dialog).addEventListener("click", () => dialog.close());
 $("form", dialog).addEventListener("submit", async event => {
   event.preventDefault();
-  const form = event.target, problem = $(".problem", form);
-  problem.hidden = true;
+  const form = event.target;
   const body = {
     board: key, title: form.title.value, description: form.description.value,
     column: form.column.value, priority: Number(form.priority.value),
@@ -122,19 +120,14 @@ $("form", dialog).addEventListener("submit", async event => {
     labels: form.labels.value.split(",").map(word => word.trim()).filter(Boolean),
     ...chosen(form),
   };
-  try {
-    if (!body.template && form.workflow.value.trim()) {
-      try { body.workflow = JSON.parse(form.workflow.value); } catch { body.workflow = form.workflow.value; }
-    }
-    const made = await call("POST", "/cards", body);
-    dialog.close();
-    form.reset();
-    announce(gettext("{key} added.", made));
-    await refresh([made.id]);
-    cardOf(made.id)?.querySelector(".t").focus();
-  } catch (refusal) {
-    const places = Object.entries(refusal.errors ?? {});
-    problem.textContent = places.length ? places.map(([place, said]) => `${place}: ${[said].flat().join(" ")}`).join(" ") : refusal.message;
-    problem.hidden = false;
+  if (!body.template && form.workflow.value.trim()) {
+    try { body.workflow = JSON.parse(form.workflow.value); } catch { body.workflow = form.workflow.value; }
   }
+  const made = await sent(form, () => call("POST", "/cards", body));
+  if (!made) return;
+  dialog.close();
+  form.reset();
+  announce(gettext("{key} added.", made));
+  await refresh([made.id]);
+  cardOf(made.id)?.querySelector(".t").focus();
 });

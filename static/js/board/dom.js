@@ -8,6 +8,16 @@ export const cardOf = id => document.getElementById(`card-${id}`);
 export const columnOf = node => node.closest(".col");
 export const cardsIn = column => $$("ol > .card", column);
 export const listOf = column => $("ol", column);
+
+/* Where in a column the card lands that is let go at height `y`: {column, card, edge} beside another,
+   which between two is the lower one; {column} at its end, and over its head too; null over itself. */
+export function placeIn(column, y, carried) {
+  const under = y < listOf(column).getBoundingClientRect().top ? null
+    : cardsIn(column).map(card => ({card, box: card.getBoundingClientRect()})).find(({box}) => y <= box.bottom);
+  if (!under) return {column};
+  const {card, box} = under;
+  return card === carried ? null : {column, card, edge: y < box.top + box.height / 2 ? "top" : "bottom"};
+}
 export const tabs = new Map($$(".coltabs a").map(tab => [tab.getAttribute("href").slice(1), tab]));
 // What was read later stands below the words for an empty column: the row is the end of both.
 export const endOf = column => $(".more-row", column) ?? $(".empty-col", column);

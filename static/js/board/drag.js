@@ -4,7 +4,7 @@ import {
   attachClosestEdge, autoScrollForElements, combine, draggable, dropTargetForElements,
   extractClosestEdge, monitorForElements,
 } from "../../vendor/pragmatic-dnd.js";
-import {$, $$, board, cardOf, cell, columnOf, laned, listOf, mayWrite, tabs} from "./dom.js";
+import {$, $$, board, cardOf, cell, columnOf, laned, listOf, mayWrite, placeIn, tabs} from "./dom.js";
 import {fold} from "./columns.js";
 import {feed} from "./feed.js";
 import {openMenu} from "./menu.js";
@@ -108,12 +108,13 @@ function inLane(lane, card) {
   return column && {column, lane};
 }
 
-function placeOf({current: {dropTargets}}, card) {
+function placeOf({current: {dropTargets, input}}, card) {
   const column = dropTargets.find(target => target.data.column);
   const over = dropTargets.find(target => target.data.over);
   const lane = !column && dropTargets.find(target => target.data.lane);
   if (lane) return inLane(lane.element, card);
-  return column ? {column: column.element, card: over?.element, edge: over && extractClosestEdge(over.data)} : null;
+  if (!over) return column ? placeIn(column.element, input.clientY, card) : null;
+  return {column: column.element, card: over.element, edge: extractClosestEdge(over.data)};
 }
 
 /* Makes columns, and lanes that are folded up, take cards; those of a board drawn anew, too. */

@@ -1,5 +1,5 @@
 /* The keyboard: one tab stop per column, and what single keys do. */
-import {$, $$, beside, board, cardsIn, cellsOf, columnOf, listOf, mayWrite, narrow} from "./dom.js";
+import {$, $$, beside, board, cardOf, cardsIn, cellsOf, columnOf, listOf, mayWrite, narrow} from "./dom.js";
 import {compose} from "./compose.js";
 import {archive, openFor} from "./bulk.js";
 import {openMenu} from "./menu.js";
@@ -16,11 +16,11 @@ export const returnFocus = () => {
 };
 export function rove() {
   for (const column of $$(".col", board)) {
-    const cards = cardsIn(column), stop = cards.find(card => card === column.stop) ?? cards[0];
-    if (listOf(column).tabIndex !== (cards.length ? -1 : 0)) listOf(column).tabIndex = cards.length ? -1 : 0;
-    for (const card of cards) {
-      const index = card === stop ? 0 : -1;
-      for (const node of $$(".t, .kb", card)) if (node.tabIndex !== index) node.tabIndex = index;
+    const list = listOf(column), stop = column.stop?.parentElement === list ? column.stop : $(":scope > .card", list);
+    if (list.tabIndex !== (stop ? -1 : 0)) list.tabIndex = stop ? -1 : 0;
+    for (const node of $$(":is(.t, .kb)", list)) {
+      const index = stop.contains(node) ? 0 : -1;
+      if (node.tabIndex !== index) node.tabIndex = index;
     }
   }
 }
@@ -55,8 +55,14 @@ function byWorker() {
   field?.select();
 }
 
+/* What keys are about: the card that has the focus, or that is shown beside where no card has. */
+function subject() {
+  const {activeElement: at} = document, beside = drawer && !drawer.hidden && (at === document.body || drawer.contains(at)) && $("aside", drawer);
+  return at?.closest?.(".card") ?? (beside && cardOf(beside.dataset.card)) ?? null;
+}
+
 addEventListener("keydown", event => {
-  const card = document.activeElement?.closest?.(".card");
+  const card = subject();
   if (event.altKey && card && mayWrite && event.key.startsWith("Arrow")) {
     event.preventDefault();
     step(card, event.key);

@@ -123,8 +123,9 @@ async function moved(card, column, {before, after, version = card.dataset.versio
     await explain(card, column, refusal, {before, after});
   } finally {
     if (!queued(id)) card.classList.remove("pending");
+    // Before the event of it is handed over, which then has nothing to ask for.
+    if (!queued(id)) await refresh([id]).catch(() => { /* its event brings it */ });
     feed.release();
-    if (!queued(id)) await refresh([id]).catch(() => { /* the next event brings it */ });
   }
 }
 
@@ -216,8 +217,8 @@ async function moveMany(cards, column, {before, after: behind}, filing) {
     await tellRefused(refused, column);
   } finally {
     cards.filter(card => !queued(card.dataset.card)).forEach(card => card.classList.remove("pending"));
-    feed.release();
     await refresh(ids.filter(id => !queued(id))).catch(() => {});
+    feed.release();
   }
 }
 

@@ -13,17 +13,26 @@ import logging
 import shlex
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from boards.workflows import storable
-from workers.executors.contract import Ask, Assignment, Ending, HandOver, Line, Refuse
+from workers.executors.contract import (
+    TERMS,
+    Ask,
+    Assignment,
+    Ending,
+    HandOver,
+    Lacking,
+    Line,
+    Refuse,
+)
 from workers.executors.shell import Result
 
 from . import prompts, troubles
 from .adapters import ADAPTERS, CLIS, Adapter, Plan
-from .adapters.base import TOKEN_VARIABLE, there
+from .adapters.base import TOKEN_VARIABLE, PlainText, there
 from .events import Event
 from .recorder import TICK_SECONDS, Past, Recorder, session_file
 from .troubles import Meaning
@@ -34,6 +43,7 @@ MAX_PROMPT_BYTES = 64 * 1024
 MAX_WORD_CHARS = 2000
 MAX_WORDS = 100
 MIN_BRIEFING_TOKENS, MAX_BRIEFING_TOKENS, DEFAULT_BRIEFING_TOKENS = 200, 50_000, 4000
+CANT_BE_RUN = (126, 127)  # so says the shell
 DONE = "done"  # the journal's key of the agent's good end
 NEWS_TOKENS = 1500  # for an agent whose session has the briefing already
 MAX_LINE_CHARS = 4 * 1024 * 1024
@@ -56,6 +66,11 @@ class AgentCli:
         """What cards may require: the agents whose programs are here."""
         here = [name for name, adapter in CLIS.items() if shutil.which(adapter.program)]
         return ("agent", *here)
+
+    @property
+    def variants(self) -> Mapping[str, str]:
+        """The agents that a host may lack."""
+        return {f"agent.cli={name}": name for name in CLIS}
 
     def available(self) -> str | None:
         """Any host can run some agent; one whose program lacks is asked for by its step."""
@@ -137,10 +152,12 @@ class _Work:
         program = self.given["acp"][0] if self.given["acp"] else self.adapter.program
         path = self.assignment.env.get("PATH")
         if program and shutil.which(program, path=path) is None:
-            raise Ask(
+            because = (
                 f"{self._title} can't be started: there is no program {program} on the PATH of "
-                "this worker's host. Install it there, then answer."
+                "this worker's host."
             )
+            lacks = f"agent.cli={self.given['cli']}"
+            raise Lacking(lacks, because, Ask(f"{because} Install it there, then answer."))
         obeyed = CLIS.get(self._title, self.adapter).loads  # by whichever door it is talked to
         loads = () if self.given["trust_repository"] else obeyed
         if found := there(self.assignment.tree, self._top, loads):
@@ -274,10 +291,40 @@ class _Work:
         if meaning is Meaning.NOT_SIGNED_IN:
             self._keep_cost(recorder)
             raise Ask(
-                f"{self._title} is not let in by its provider: {_line(error)} Put its key into a "
-                "variable that COMMAND_ENV names, or into the step's env, then answer."
+                f"{self._title} is not let in by its provider: {_line(error)} Make its key a "
+                "secret of the board, or put it into the step's env, then answer."
             )
-        return self._badly(recorder, result, error)
+        broken = self._cant_be_run(recorder, result)
+        again = not broken
+        broken = broken or self._got_nowhere(recorder, listener, result, error)
+        return self._badly(recorder, result, error, broken=broken, again=again)
+
+    def _cant_be_run(self, recorder: Recorder, result: Result) -> bool:
+        """True if the program of a known agent can't be run here, or is killed before its first
+        word."""
+        if self.adapter.name not in CLIS or recorder.heard_anything or result.timed_out:
+            return False
+        crashed = result.signal is not None and not result.cancelled
+        return bool(result.error) or crashed or result.exit_code in CANT_BE_RUN
+
+    def _got_nowhere(
+        self, recorder: Recorder, listener: _Listener, result: Result, error: str
+    ) -> bool:
+        """True if a known agent ended badly by itself before it did or said anything, here or in
+        an earlier run of the step, and not for what this step told it.
+
+        One such end may have any reason; those of several cards in a row, alike, have one.
+        """
+        told = [self.given["model"], *self.given["args"]]
+        return not (
+            self.adapter.name not in CLIS
+            or isinstance(listener.parser, PlainText)  # it tells nothing of what it does
+            or recorder.heard_anything
+            or self.past.did_anything
+            or result.timed_out
+            or result.cancelled
+            or any(word in error for word in told if len(word) > 1)
+        )
 
     def _well(self, recorder: Recorder, summary: str) -> Ending:
         said = self.assignment.agents_word()
@@ -309,7 +356,7 @@ class _Work:
         if said["says"] == "block":
             options = [str(o) for o in said.get("options") or []]
             question = str(said.get("question") or said.get("reason") or "It needs a person.")
-            raise Ask(question, options)
+            raise Ask(question, options, **{n: said[n] for n in TERMS if said.get(n)})
         if said["says"] == "release":
             because = f"The agent hands over: {said.get('summary')} {said.get('next_step') or ''}"
             raise HandOver(
@@ -323,7 +370,9 @@ class _Work:
         if rest := recorder.rest():
             recorder.record_cost(rest)
 
-    def _badly(self, recorder: Recorder, result: Result, error: str) -> Ending:
+    def _badly(
+        self, recorder: Recorder, result: Result, error: str, *, broken: bool, again: bool
+    ) -> Ending:
         took = f"{result.duration_seconds:.1f} s"
         if result.timed_out:
             how = f"ran into its timeout of {self.assignment.timeout_seconds:g} s"
@@ -340,8 +389,9 @@ class _Work:
         words = error or recorder.said or result.output_tail
         detail = {**self._detail(recorder), "exit_code": result.exit_code}
         return Ending(
-            False, f"{how}, says {self._title}", words, detail=detail, usage=recorder.rest()
-        )
+            False, f"{how}, says {self._title}", words, detail=detail, usage=recorder.rest(),
+            again=again, broken=broken,
+        )  # fmt: skip
 
     def _error(self, over: Event | None, recorder: Recorder, listener: _Listener) -> str:
         """Return the words that tell why it did not end well; never what the model wrote."""

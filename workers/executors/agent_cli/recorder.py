@@ -39,10 +39,13 @@ _READING = re.compile(
     r"|grep_search|toolsearch|tool_search|todowrite|todo_write|todoread|webfetch|web_fetch|fetch"
     r"|websearch|web_search|google_web_search|think|search_history|get_briefing|heartbeat"
     r"|begin_step|finish_step|save_checkpoint|record_decision|record_discovery|propose_card"
+    r"|state_approach"
     r"|complete_card|fail_card|block_card|release_card)$"
 )
 #: Tools that surely do.
 _WRITING = re.compile(r"(edit|write|write_file|replace|patch|file_change|create|delete|move)$")
+#: Entries of the journal that tell of no work.
+_BESIDE = re.compile(r"\d{4}-(session|total|cost)$")
 _TO_BE_DONE = "Go on with step {key}."
 
 
@@ -118,6 +121,11 @@ class Past:
     def last_number(self) -> int:
         numbers = [int(key[:4]) for key in self.entries if re.match(r"\d{4}-", key)]
         return max(numbers, default=0)
+
+    @property
+    def did_anything(self) -> bool:
+        """True if there are tool calls or words of the model among it."""
+        return any(not _BESIDE.match(entry.key) for entry in self._newest_first)
 
     def session_of(self, cli: str) -> str:
         """Return the newest session with that agent, or nothing."""

@@ -123,8 +123,8 @@ def address(
         )
     if base_url == home or model["api_key_env"]:
         raise Misconfigured(
-            f"There is no key for the model: set {name} in the environment of the workers, or in "
-            "the step's env."
+            f"There is no key for the model: set {name} as a secret of the board, in the "
+            "environment of the workers, or in the step's env."
         )
     return Address(model["provider"], base_url, "none", "")  # a local one asks for none
 

@@ -16,9 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
-
-from workers.executors.contract import Assignment, Ending, Entry, HandOver
+from workers.executors.contract import Assignment, Ending, Entry, HandOver, Lacking
 from workers.executors.model import conversation, endpoint
 from workers.executors.model.conversation import Conversation, Turn
 from workers.executors.model.tools import (
@@ -67,11 +65,13 @@ class Work:
             where = endpoint.address(
                 model,
                 self._assignment.env,
-                keys=settings.MODEL_KEYS,
-                allowed=settings.MODEL_ENDPOINTS,
+                keys=self._assignment.host.model_keys,
+                allowed=self._assignment.host.model_endpoints,
             )
         except endpoint.Misconfigured as error:
-            return _failed("could not begin", str(error), again=False)
+            failed = _failed("could not begin", str(error), again=False)
+            named = f"llm.model={model['provider']}:{model['name']}"
+            raise Lacking(named, str(error), failed) from None
         if where.key_from:
             self._assignment.hide(where.key)
         asked = endpoint.Endpoint(
@@ -88,6 +88,7 @@ class Work:
 
     def _go_on(self, asked: endpoint.Endpoint) -> Ending:
         talk = self._begun()
+        moved = False  # whoever takes the card gets somewhere before it makes room again
         while True:
             last = talk.last
             if last is not None:
@@ -106,7 +107,10 @@ class Work:
                     last.text or last.headline() if last else "",
                 )
             self._assignment.check()
+            if moved:
+                self._assignment.make_room()
             self._take_turn(talk, asked)
+            moved = True
 
     # What is on record.
 

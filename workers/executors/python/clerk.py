@@ -13,12 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from django.db import connection
-
 from holdfast.workflows import KEY
 from kernel.errors import Invalid, Malformed, StepConflict
 from kernel.limits import load_json
-from workers.executors.contract import Assignment, Entry, HandOver
+from workers.executors.contract import TERMS, Assignment, Entry, HandOver
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_SLEEP_SECONDS = 31 * 86_400
@@ -74,7 +72,7 @@ class Clerk:
         except BaseException as error:
             self._raised = error
         finally:
-            connection.close()
+            self.journal.rest()
 
     def _answered(self, line: bytes) -> Mapping[str, Any]:
         try:
@@ -111,7 +109,7 @@ class Clerk:
             begun = self.journal.begin(key, title=_text(said, "title"), kind="step")
             return {"in_doubt": begun.in_doubt}
         if op == "ask":
-            return self._ask(key, _text(said, "question"), said.get("options"))
+            return self._ask(key, _text(said, "question"), said.get("options"), said.get("terms"))
         if op == "sleep":
             return self._sleep(key, said.get("seconds"))
         raise Malformed("The workflow said what is no message.")
@@ -166,11 +164,14 @@ class Clerk:
         self.assignment.check()
         return {}
 
-    def _ask(self, key: str, question: str, options: Any) -> Mapping[str, Any]:
-        offered: Sequence[str] = options if isinstance(options, list) else []
+    def _ask(self, key: str, question: str, options: Any, terms: Any) -> Mapping[str, Any]:
+        offered = [str(one) for one in options] if isinstance(options, list) else []
+        given = {n: terms[n] for n in TERMS if terms.get(n)} if isinstance(terms, dict) else {}
+        if offered:
+            given.setdefault("question_kind", "choice")
         begun = self.journal.begin(key, title=question, kind="ask", continues=True)
         if not begun.replay:
-            answer = self.assignment.ask(question, [str(one) for one in offered], key=key)
+            answer = self.assignment.ask(question, offered, key=key, **given)
             self.journal.finish(key, {"answer": answer})
             return {"answer": answer}
         return {"answer": begun.result["answer"]}

@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-
 import holdfast.workflows
 from boards.workflows import OUTPUT_NAME
 from holdfast.workflows import NAME
 from kernel.errors import Invalid
 from kernel.limits import check_json
-from workers.executors.contract import Assignment, Ending, Refuse
+from workers.executors.contract import Assignment, Ending, Lacking, Refuse
 from workers.executors.python.clerk import Clerk, NotInstalled
 from workers.executors.shell.executor import detail, told
 
@@ -92,13 +90,13 @@ class Python:
                 tick_seconds=TICK_SECONDS,
             )
         except NotInstalled as error:
-            raise Invalid(str(error)) from None
+            raise _lacking(assignment, error) from None
         finally:
             clerk.close()
         try:
             clerk.look()
         except NotInstalled as error:
-            raise Invalid(str(error)) from None
+            raise _lacking(assignment, error) from None
         said = clerk.ended or {}
         kept = detail(result)
         if said.get("op") == "done":
@@ -116,6 +114,11 @@ class Python:
             how = f"failed: {problem.rstrip('.')}"
             words = f"{words.rstrip()}\n{assignment.redacted(str(said.get('trace')))}"
         return Ending(False, how, last_words=words, detail=kept)
+
+
+def _lacking(assignment: Assignment, error: NotInstalled) -> Lacking:
+    name = assignment.given["workflow"]
+    return Lacking(f"python.workflow={name}", str(error), Invalid(str(error)))
 
 
 def _outputs(gave: Any) -> dict[str, Any]:
@@ -136,8 +139,8 @@ def _room(assignment: Assignment) -> Path:
     shutil.copy(_SDK.parent / "__init__.py", room / "sdk" / "holdfast" / "__init__.py")
     own = room / "workflows"
     own.mkdir()
-    if settings.WORKFLOWS_DIR:
-        _copy_modules(Path(settings.WORKFLOWS_DIR), own)
+    if assignment.host.workflows_dir:
+        _copy_modules(Path(assignment.host.workflows_dir), own)
     for name in ("up", "down"):
         os.mkfifo(room / name, 0o600)
     return room

@@ -9,6 +9,7 @@ anything else                     is not there: homes, the store, other clones, 
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import stat
@@ -122,8 +123,9 @@ def _doors(folder: str) -> Iterator[tuple[str, list[str]]]:
                 yield path, ["--tmpfs", path]
     with os.scandir(folder) as entries:
         for entry in entries:
-            if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
-                yield entry.path, ["--ro-bind-try", "/dev/null", entry.path]
+            with contextlib.suppress(FileNotFoundError):  # others come and go there
+                if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                    yield entry.path, ["--ro-bind-try", "/dev/null", entry.path]
 
 
 def toolchains(path: str, home: Path | None = None) -> tuple[Path, ...]:

@@ -1,0 +1,64 @@
+"""What goes out as gzip: static text and pages, to who takes it, and nothing that machines read."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+
+from runtime_site import static_files
+from runtime_site.static_files import StaticFiles
+
+GZIP = {"Accept-Encoding": "gzip, br"}
+
+
+def static(name: str, **asked: str) -> tuple[int, Any, bytes]:
+    """Return the status, the headers and the body with which a static file is answered."""
+    served = StaticFiles(lambda _: HttpResponse()).files[f"/static/{name}"]
+    answer = served.get_response("GET", asked)
+    content = b""
+    if answer.file:
+        with answer.file:
+            content = answer.file.read()
+    return answer.status, dict(answer.headers), content
+
+
+def test_static_text_goes_out_as_gzip_and_is_asked_for_but_once() -> None:
+    _, plain, text = static("app.css")
+    _, packed, sent = static("app.css", HTTP_ACCEPT_ENCODING="gzip, br")
+    assert packed["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain
+    assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+    assert gzip.decompress(sent) == text
+    assert int(packed["Content-Length"]) == len(sent) < len(text) / 3
+    status, _, _ = static("app.css", HTTP_IF_NONE_MATCH=packed["ETag"])
+    assert status == 304
+
+
+def test_what_is_packed_already_goes_out_as_it_is() -> None:
+    _, headers, _ = static("vendor/inter.woff2", HTTP_ACCEPT_ENCODING="gzip, br")
+    assert "Content-Encoding" not in headers
+
+
+def test_static_text_is_served_where_no_copy_can_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(static_files.os, "stat", full)
+    assert static_files._copy_of("/nowhere/app.css") == ""
+
+
+@pytest.mark.django_db
+def test_pages_go_out_as_gzip_and_answers_to_machines_do_not() -> None:
+    client = Client()
+    page, packed = client.get("/accounts/signin"), client.get("/accounts/signin", headers=GZIP)
+    assert "Content-Encoding" not in page.headers
+    assert packed["Content-Encoding"] == "gzip"
+    assert int(packed["Content-Length"]) == len(packed.content) < len(page.content)
+    assert b"<title>" in gzip.decompress(packed.content)
+    assert "Content-Encoding" not in client.get("/api/v1/schema", headers=GZIP).headers
