@@ -40,6 +40,10 @@ print(*Worker.objects.values_list("name", flat=True))
 """
 
 
+#: What the log says of each kind of member once it is there, and how many there are.
+MEMBERS = {"ready for work": 2, "pushing tasks": 1, "monitoring": 1}
+
+
 class Cluster:
     """A real cluster of two workers on a store of its own."""
 
@@ -62,7 +66,9 @@ class Cluster:
                 stderr=log,
                 start_new_session=True,
             )
-        until(lambda: len(self.pids("ready for work")) == 2 and self.pids("pushing tasks"))
+        # Who of them comes first is up to the machine.
+        for role, count in MEMBERS.items():
+            until(lambda role=role, count=count: len(self.pids(role)) == count)  # type: ignore[misc]
 
     def send(self, name: str, *args: object) -> None:
         """Enqueue a task of ``cluster_tasks`` and return once it is committed."""
@@ -82,7 +88,7 @@ class Cluster:
         """Pass once each of these words was said exactly once."""
         for word in words:
             self.send("say", word)
-        until(lambda: set(words) <= set(self.words()), 15)
+        until(lambda: set(words) <= set(self.words()))
         assert all(self.words().count(word) == 1 for word in words)
 
     def pids(self, role: str) -> list[int]:
@@ -136,9 +142,9 @@ def test_idle_workers_are_known_by_their_names_until_they_are_gone(real: Cluster
         names = real.site.run(_KNOWN).split()
         return sorted(int(name.split("-")[-2]) for name in names)
 
-    until(lambda: known() == sorted(real.pids("ready for work")), 30)
+    until(lambda: known() == sorted(real.pids("ready for work")))
     real.process.terminate()
-    assert real.process.wait(10) == 0
+    assert real.process.wait(60) == 0
     assert known() == []
 
 
@@ -155,9 +161,13 @@ def test_killing_idle_workers_again_and_again_wedges_nothing(real: Cluster) -> N
 
 @pytest.mark.chaos
 def test_all_workers_ended_at_once_are_all_replaced(real: Cluster) -> None:
-    for pid in real.pids("ready for work"):
+    ended = set(real.pids("ready for work"))
+    for pid in ended:
         os.kill(pid, signal.SIGTERM)
+    # What one of them takes while it ends is lost, as all that a worker had in hand.
+    until(lambda: not ended & real.members())
     real.carries_out("one", "two", "three")
+    until(lambda: len(set(real.pids("ready for work")) - ended) == 2)
 
 
 @pytest.mark.chaos
@@ -175,6 +185,7 @@ def test_pusher_and_monitor_are_replaced(real: Cluster, role: str) -> None:
     (pid,) = real.pids(role)
     os.kill(pid, signal.SIGKILL)
     real.carries_out("one", "two", "three")
+    until(lambda: set(real.pids(role)) - {pid})
 
 
 @pytest.mark.chaos
@@ -206,8 +217,7 @@ def test_nothing_waits_behind_busy_workers(real: Cluster) -> None:
         "from django_q.models import OrmQ\n"
         "print(OrmQ.objects.filter(lock__lte=timezone.now()).count())"
     )
-    out, _ = real.site.python(code).communicate(timeout=30)
-    assert out.strip() == "1"
+    assert real.site.run(code) == "1"
     go.touch()
     until(lambda: "later" in real.words())
 
