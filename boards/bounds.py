@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
@@ -31,11 +32,11 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from boards.models import Attempt, Board, Card
+from boards.models import Attempt, Board, Card, Spending
 from events import log
 from goals.models import Goal
 from kernel.errors import BudgetExceeded
-from kernel.tx import transition
+from kernel.tx import postponed, transition
 
 #: What may be bounded, by the names that people give it.
 NAMES = {
@@ -191,7 +192,11 @@ def standing(
         params[name] = value if value is None or vendor == "postgresql" else value.hex
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
-        return [_standing(row) for row in cursor.fetchall()]
+        found = [_standing(row) for row in cursor.fetchall()]
+    for later in postponed():
+        if isinstance(later, TakeBack):
+            later.leave_out(found)
+    return found
 
 
 def _standing(row: Any) -> Standing:
@@ -294,30 +299,67 @@ def charge(*attempts: Attempt | None) -> None:
     """
     ended = [attempt for attempt in attempts if attempt is not None]
     if ended:
-        _sum_up(ended, "+")
+        _sum_up(ended)
 
 
-def take_back(attempt: Attempt) -> None:
-    """Take an ended attempt that goes on out of the sums again; while it lives it is added."""
-    _sum_up([attempt], "-")
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Takes an ended attempt that goes on out of the sums again; while it lives it is added.
+
+    Postponed, since the sums are locked after what the call that brought it back still locks;
+    until then ``leave_out`` keeps it from counting twice.
+    """
+
+    owners: tuple[UUID, ...]
+    used: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, card: Card, attempt: Attempt) -> TakeBack:
+        """Return it for an attempt that is still as it was when it was added to the sums."""
+        took = attempt.finished_at - attempt.started_at if attempt.finished_at else timedelta()
+        used = {
+            "cost_usd": attempt.cost_usd,
+            "input_tokens": attempt.input_tokens,
+            "output_tokens": attempt.output_tokens,
+            "seconds": max(took.total_seconds(), 0.0),
+            "attempts": 1,
+            "follow_ups": attempt.follow_ups,
+        }
+        return cls(tuple(pk for pk in (card.pk, card.goal_id, card.board_id) if pk), used)
+
+    def __call__(self) -> None:
+        for owner in self.owners:  # in the order in which everybody locks them
+            Spending.objects.filter(owner_id=owner).update(
+                **{name: F(name) - value for name, value in self.used.items()}
+            )
+        look_later(card=self.owners[0])
+
+    def leave_out(self, standings: Iterable[Standing]) -> None:
+        for found in standings:
+            if found.owner_id not in self.owners:
+                continue
+            for name in ("cost_usd", "input_tokens", "output_tokens", "attempts", "follow_ups"):
+                found.used[name] -= self.used[name]
+            found.used["tokens"] -= self.used["input_tokens"] + self.used["output_tokens"]
+            found.used["minutes"] -= Decimal(str(self.used["seconds"])) / 60
 
 
-def _sum_up(ended: Sequence[Attempt], sign: str) -> None:
+def _sum_up(ended: Sequence[Attempt]) -> None:
     with connection.cursor() as cursor:
         on_postgresql = _vendor() == "postgresql"
         ids = [a.pk if on_postgresql else a.pk.hex for a in ended]
-        cursor.execute(charging(f"a.id IN ({', '.join(['%s'] * len(ids))})", sign), ids)
+        cursor.execute(charging(f"a.id IN ({', '.join(['%s'] * len(ids))})"), ids)
     for attempt in ended:
         look_later(card=attempt.card_id)
 
 
-def charging(which: str, sign: str = "+") -> str:
+def charging(which: str) -> str:
     """Return the statement that adds up the ended attempts, ``a``, that ``which`` narrows to."""
     return _CHARGE.format(
         sums=", ".join(_SUMS),
         lasted=_TOOK[_vendor()],
         which=which,
-        added=", ".join(f"{name} = s.{name} {sign} excluded.{name}" for name in _SUMS),
+        added=", ".join(f"{name} = s.{name} + excluded.{name}" for name in _SUMS),
     )
 
 

@@ -6,13 +6,13 @@
        ├── release ─────────┘ ├──── expire ────> waiting | blocked
        └──────────────────────┘      revoke ───> wherever a person put the card
 
-    waiting, its attempt expired ── a late call ──> running again
+    waiting or blocked, its attempt expired ── a late call ──> running again
 
 Rules that keep every path safe:
 
 * A change to a card locks the Card row first and then those of the cards that wait for it,
   writes its Attempt, then the Column whose ranks it needs, then the sums of what was spent, the
-  board's event counter last.
+  board's event counter last. What needs those two earlier is postponed: ``kernel.tx.postpone``.
   What changes dependencies, and a claim on a board with caps or shares, locks the board before
   all; parents come before their children.
   Locks are ``no_key``: a plain FOR UPDATE waits on the foreign keys of a checkpoint inserted
@@ -32,6 +32,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import takewhile
 from typing import Any
 from uuid import UUID
@@ -62,7 +63,7 @@ from boards.models import (
     Card,
     Message,
 )
-from boards.placing import end, enter, enter_state, note, place
+from boards.placing import end, enter, enter_state, note, place, standing
 from boards.races import Score
 from events import log
 from goals import amendments, criteria, discoveries
@@ -70,7 +71,7 @@ from goals.models import Goal
 from kernel.access import hidden
 from kernel.errors import Invalid, LeaseLost, NotClaimable
 from kernel.sql import locks_rows
-from kernel.tx import enclosed, transition
+from kernel.tx import enclosed, postpone, transition
 
 MIN_LEASE_SECONDS = 2
 MAX_LEASE_SECONDS = 3600
@@ -694,7 +695,7 @@ def expire(attempt_id: UUID, *, actor: str, only_lapsed: bool = False) -> bool:
         if card.failures >= card.max_attempts:
             card.blocked_reason = (
                 f"{card.failures} attempts ended without progress; the last worker, "
-                f"{attempt.worker}, stopped answering."
+                f"{attempt.worker}, {Attempt.STOPPED}"
             )
             place(card, State.BLOCKED)
         else:
@@ -711,18 +712,41 @@ def _progressed(attempt: Attempt) -> bool:
 
 
 def _reinstate(card: Card, attempt: Attempt) -> None:
-    """Let a lapsed attempt that nobody has replaced go on, on its locked card."""
+    """Let a lapsed attempt that nobody has replaced go on, on its locked card.
+
+    What takes the last locks is postponed: the call itself is yet to take those before.
+    """
     lapsed = Attempt.objects.unreplaced().filter(pk=attempt.pk)
     if attempt.status != Status.EXPIRED or not lapsed.exists():
         return
-    bounds.take_back(attempt)
+    postpone(bounds.TakeBack.of(card, attempt))
     attempt.status, attempt.finished_at, attempt.reason = Status.RUNNING, None, ""
     attempt.save(update_fields=["status", "finished_at", "reason"])
     if not _progressed(attempt):
         card.failures = max(0, card.failures - 1)
+    card.blocked_reason = ""
     enter_state(card, State.RUNNING, timezone.now())
-    card.save(update_fields=["state", "state_since", "failures", "version", "updated_at"])
-    note(card, "attempt.reinstated", attempt.actor, attempt=attempt.number, worker=attempt.worker)
+    card.save(
+        update_fields=[
+            "state",
+            "state_since",
+            "failures",
+            "blocked_reason",
+            "version",
+            "updated_at",
+        ]
+    )
+    postpone(partial(_tell_reinstated, attempt, standing(card)))
+
+
+def _tell_reinstated(attempt: Attempt, then: dict[str, Any]) -> None:
+    """Record that the attempt runs again, its card back from where the lapse had put it."""
+    card = Card.objects.select_related("board", "column", "goal").get(pk=attempt.card_id)
+    if card.state == State.RUNNING and card.column.kind != Card.KIND_OF[State.RUNNING]:
+        place(card, State.RUNNING)
+        then = standing(card)
+    said = {"attempt": attempt.number, "worker": attempt.worker}
+    note(card, "attempt.reinstated", attempt.actor, **then, **said)
 
 
 def _lock_both(attempt_id: UUID) -> tuple[Card, Attempt]:

@@ -514,16 +514,20 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
         return self.live().filter(lease_expires_at__lte=now)
 
     def unreplaced(self) -> AttemptQuerySet:
-        """Those that ended because their lease lapsed, and whose card still waits as they left it.
+        """Those that ended because their lease lapsed, and whose card is still as they left it.
 
-        Nobody has the card and no person has decided about it: a late call brings them back.
+        Nobody has the card and no person has decided about it: a late call brings them back. It
+        waits, or is blocked because too many workers before had stopped answering, too.
         """
+        left = Q(card__state=Card.State.WAITING) | Q(
+            card__state=Card.State.BLOCKED, card__blocked_reason__endswith=Attempt.STOPPED
+        )
         waiting = self.filter(
+            left,
             status=Attempt.Status.EXPIRED,
             reason=Attempt.LAPSED,
             number=F("card__fence"),
             line=F("card__line"),
-            card__state=Card.State.WAITING,
             card__carried__isnull=True,
             card__unmet_dependencies=0,
             board__archived_at=None,
@@ -630,6 +634,8 @@ class Attempt(models.Model):
 
     #: The reason of those that ended because their lease lapsed.
     LAPSED = "lease lapsed"
+    #: How the reason ends why a card is blocked whose attempts expired too often.
+    STOPPED = "stopped answering."
     #: What the board shows of the newest checkpoint.
     FACTS = ("tests_passed", "tests_failed", "additions", "deletions")
 

@@ -124,22 +124,23 @@ def tell_dependents(dependents: Collection[UUID], change: int) -> None:
             dispatch.nudge(waiting)
 
 
-def note(card: Card, kind: str, actor: str, **data: Any) -> None:
+def note(card: Card, kind: str, actor: str, /, **data: Any) -> None:
     """Record an event about a card, with what boards and pages of goals need to follow along."""
-    if card.goal_id:
-        data.setdefault("goal", str(card.goal_id))
     log.record(
-        kind,
-        board_id=card.board_id,
-        subject_id=card.pk,
-        actor=actor,
-        card=card.key,
-        column=str(card.column_id),
-        state=card.state,
-        rank=card.rank,
-        version=card.version,
-        **data,
+        kind, board_id=card.board_id, subject_id=card.pk, actor=actor, **(standing(card) | data)
     )
+
+
+def standing(card: Card) -> dict[str, Any]:
+    """Return what every event says about its card."""
+    return {
+        "card": card.key,
+        "column": str(card.column_id),
+        "state": card.state,
+        "rank": card.rank,
+        "version": card.version,
+        **({"goal": str(card.goal_id)} if card.goal_id else {}),
+    }
 
 
 def revoke(card: Card, *, reason: str) -> Attempt | None:

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from events import hints
 from events.models import Event
+from kernel import tx
 
 #: PostgreSQL channel on which a commit announces ``<board id>:<seq>``.
 CHANNEL = "holdfast_events"
@@ -57,6 +58,7 @@ def record(kind: str, *, board_id: UUID, subject_id: UUID, actor: str, **data: A
     """
     if not connection.in_atomic_block:
         raise RuntimeError(f"record({kind!r}) outside transaction.atomic()")
+    tx.catch_up()
     on_postgresql = connection.vendor == "postgresql"
     adapt = connection.ops.adapt_datetimefield_value
     params: dict[str, Any] = {

@@ -16,7 +16,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from boards import cards, leases, ranks
+from boards import bounds, cards, leases, placing, ranks
 from boards.models import Attempt, Card
 from checkpoints import recovery, steps
 from checkpoints.models import Step
@@ -166,6 +166,34 @@ def test_a_card_moved_meanwhile_is_still_found_by_whoever_waited_for_it():
 
     _, late = blocked_behind(complete, lambda: cards.cancel(card.pk, "user:ann"))
     assert isinstance(late, TransitionRefused)
+
+
+LATE = {
+    "completed": lambda a: leases.complete(a.pk, "slow but done"),
+    "blocked": lambda a: leases.block(a.pk, "stuck"),
+    "backlog": lambda a: cards.follow_up(a.pk, title="Another"),
+}
+
+
+@pytest.mark.parametrize(("kind", "call"), LATE.items(), ids=LATE)
+def test_a_late_call_that_brings_its_attempt_back_takes_its_locks_in_the_common_order(kind, call):
+    """Who has the column goes on to the sums and the log, which the late call must not have."""
+    board = make_board()
+    late, other = claimed(make_card(board)), claimed(make_card(board))
+    Attempt.objects.filter(pk=late.pk).update(lease_expires_at=timezone.now() - timedelta(1))
+    assert leases.expire_lapsed() == 1
+    leases.release(other.pk, "so far")
+
+    def place_another(pause: Callable[[], None]) -> None:
+        with transaction.atomic():
+            ranks.lock(column_of(board, kind).pk)
+            pause()
+            bounds.charge(now_is(other))
+            placing.note(other.card, "card.edited", "user:ann")
+
+    assert failures(blocked_behind(place_another, lambda: call(late))) == []
+    assert now_is(late).status != "expired"
+    assert Event.objects.filter(kind="attempt.reinstated").count() == 1
 
 
 # ── writing while somebody steers ────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from checkpoints import steps
 from events.models import Event
 from goals import memory
 from goals.models import Criterion
-from kernel.errors import DeadEnd, Invalid, LeaseLost, NotClaimable, NotFound
+from kernel.errors import BudgetExceeded, DeadEnd, Invalid, LeaseLost, NotClaimable, NotFound
 from kernel.tx import enclosing
 from tests.factories import (
     claimed,
@@ -272,6 +272,53 @@ def test_a_late_call_is_taken_though_the_sweep_has_ended_the_attempt(clock, call
     assert now_is(attempt.card).failures == (now_is(attempt).status == "failed")
 
 
+def test_what_a_late_call_did_is_told_after_that_it_was_taken(clock):
+    attempt = claimed()
+    clock.shift(61)
+    leases.expire_lapsed()
+    leases.complete(attempt.pk, "done")
+    told = Event.objects.filter(subject_id=attempt.card_id).order_by("seq")
+    seen = [(e.kind, e.data["state"], e.data["version"]) for e in told][-3:]
+    version = now_is(attempt.card).version
+    assert seen == [
+        ("attempt.expired", "waiting", version - 2),
+        ("attempt.reinstated", "running", version - 1),
+        ("card.completed", "completed", version),
+    ]
+
+
+@pytest.mark.parametrize("call", WAYS_ON.values(), ids=WAYS_ON)
+def test_a_late_call_is_taken_though_the_lapse_blocked_the_card(clock, call):
+    attempt = claimed(make_card(max_attempts=1))
+    clock.shift(61)
+    leases.expire_lapsed()
+    assert state_of(attempt.card) == "blocked"
+    call(attempt)
+    card, attempt = now_is(attempt.card), now_is(attempt)
+    assert attempt.status != "expired"
+    assert card.column.kind == Card.KIND_OF[card.state]
+    assert "stopped answering" not in card.blocked_reason
+    assert (card.state == "running") == (attempt.status == "running")
+    told = Event.objects.get(kind="attempt.reinstated").data
+    if card.state == "running":
+        assert (told["state"], told["column"]) == ("running", str(card.column_id))
+
+
+def test_what_a_reinstated_attempt_used_counts_once_while_its_late_call_is_judged(clock):
+    card = make_card(budgets={"tokens": 150, "minutes": 2})
+    attempt = claimed(card)
+    steps.record(attempt.pk, "a", "succeeded", usage={"input_tokens": 100})
+    clock.shift(61)
+    leases.expire_lapsed()
+    assert steps.begin(attempt.pk, "b").step.status == "started"
+    assert not Spending.objects.exclude(attempts=0, input_tokens=0).exists()
+    steps.finish(attempt.pk, "b", "succeeded", usage={"input_tokens": 50})
+    with pytest.raises(BudgetExceeded):
+        steps.begin(attempt.pk, "c")
+    leases.release(attempt.pk, "so far")
+    assert set(Spending.objects.values_list("input_tokens", "attempts")) == {(150, 1)}
+
+
 def test_a_reinstated_attempt_holds_its_card_again(clock):
     attempt = claimed(lease_seconds=10)
     clock.shift(11)
@@ -291,6 +338,7 @@ def test_a_reinstated_attempt_holds_its_card_again(clock):
 DECIDED = {
     "taken over": lambda card: leases.claim("bob"),
     "moved away": lambda card: cards.move(card.pk, "user:ann", column_of(card.board, "backlog").pk),
+    "blocked": lambda card: cards.move(card.pk, "user:ann", column_of(card.board, "blocked").pk),
     "cancelled": lambda card: cards.cancel(card.pk, "user:ann"),
     "made to wait": lambda card: cards.edit(
         card.pk, "user:ann", {"depends_on": [make_card(card.board)]}

@@ -4,9 +4,11 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
+from events import log
+from events.models import Event
 from goals.models import Goal
-from kernel.tx import enclosed, enclosing, retrying, transition
-from tests.factories import make_goal
+from kernel.tx import enclosed, enclosing, postpone, postponed, retrying, transition
+from tests.factories import make_board, make_goal
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,3 +102,48 @@ def test_inside_a_transaction_a_deadlock_is_the_callers_affair():
     with pytest.raises(OperationalError), enclosing():
         retrying(call)
     assert len(calls) == 1
+
+
+def test_what_is_postponed_runs_before_the_next_event_or_in_the_end():
+    board, ran = make_board(), []
+
+    def said() -> list[str]:
+        told = Event.objects.filter(kind__in=["first", "second"]).order_by("seq")
+        return list(told.values_list("kind", flat=True))
+
+    def say(kind: str) -> None:
+        log.record(kind, board_id=board.pk, subject_id=board.pk, actor="user:ann")
+
+    with enclosing():
+        with transition():
+            postpone(lambda: say("first"))
+            assert len(postponed()) == 1
+        assert said() == []
+        say("second")
+        with transition():
+            postpone(lambda: ran.append("late"))
+        assert not ran
+    assert said() == ["first", "second"]
+    assert ran == ["late"]
+    postpone(lambda: ran.append("at once"))
+    assert ran == ["late", "at once"]
+
+
+def test_what_a_failed_transition_postponed_does_not_run():
+    board, ran = make_board(), []
+
+    def fail_within(run_outer: bool) -> None:
+        with pytest.raises(Refused), transition():
+            postpone(lambda: ran.append("inner"))
+            if run_outer:
+                log.record("x", board_id=board.pk, subject_id=board.pk, actor="user:ann")
+            raise Refused
+
+    with transition():
+        fail_within(run_outer=False)
+    assert not ran
+    with transition():
+        postpone(lambda: ran.append("outer"))
+        fail_within(run_outer=True)
+        assert ran == ["outer", "inner"]  # undone with the transition in which it ran
+    assert ran == ["outer", "inner", "outer"]
