@@ -93,10 +93,24 @@ def drawer(request: HttpRequest, key: str) -> HttpResponse:
         "may_write": may_write(request, found.board),
         **facts,
         "built": briefing.build(found),
+        "spills": _spills(found),
     }
     if facts["live"] is not None:
         shown |= selectors.under_way(found, facts["live"])
     return render(request, "checkpoints/_drawer.html", shown)
+
+
+@require_GET
+@for_people
+def spills(request: HttpRequest, key: str) -> HttpResponse:
+    """Which files of a card in review hold a secret of its board; empty where none does."""
+    found = lookup.card(principal(request), key)
+    shown = {
+        "card": found,
+        "may_write": may_write(request, found.board),
+        "spills": _spills(found),
+    }
+    return render(request, "checkpoints/_spills.html", shown)
 
 
 @require_POST
@@ -153,11 +167,24 @@ def _review(found: Card) -> dict[str, Any]:
     return {
         "mergeable": work is not None and bool(found.board.repository.strip()),
         "branch": work.branch if work else "",
-        "spills": spilling.told(spilling.of_card(found.board_id, work.began, work.commit))
-        if work
-        else "",
+        "spills": _told(work),
         "open_remarks": reviews.open_remarks(found),
     }
+
+
+def _spills(found: Card) -> str:
+    """Which files of a card in review hold a secret of its board, in a line."""
+    work = None
+    if found.state == Card.State.REVIEW:
+        with suppress(DomainError):
+            work = merging.work_of(found)
+    return _told(work)
+
+
+def _told(work: merging.Work | None) -> str:
+    if work is None:
+        return ""
+    return spilling.told(spilling.of_card(work.card.board_id, work.began, work.commit))
 
 
 def _parted(found: Card) -> dict[str, Any] | None:

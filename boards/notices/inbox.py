@@ -11,6 +11,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from boards.notices.models import Notice, NoticeQuerySet
+from boards.secrets.models import Secret
 from kernel.access import Principal, Role, hidden
 from kernel.errors import Forbidden
 from kernel.tx import transition
@@ -70,6 +71,7 @@ class Entry:
 
     notice: Notice
     may_act: bool
+    may_hold_secrets: bool = False  # the files that it is about: its board has some
 
     @property
     def options(self) -> list[str]:
@@ -93,7 +95,10 @@ def grouped(who: Principal) -> tuple[list[Group], int]:
     )
     rows = rows.defer("card__description", "card__workflow", "card__inputs", "card__budgets")
     found = list(rows.order_by("-id")[: SHOWN + 1])
-    entries = [Entry(n, _may_act(who, n)) for n in found[:SHOWN]]
+    reviewed = {n.board_id for n in found if n.kind == Kind.REVIEW}
+    kept = Secret.objects.filter(board_id__in=reviewed).values_list("board_id", flat=True)
+    sealed = set(kept.distinct()) if reviewed else set()
+    entries = [Entry(n, _may_act(who, n), n.board_id in sealed) for n in found[:SHOWN]]
     groups = []
     for name, kinds in GROUPS:
         group = Group(name, [e for e in entries if e.notice.kind in kinds])

@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Open, new_card
+from tests.browser.test_access import problems
 from tests.events.receiver import Receiver, receiving
 from tests.serving import Site, until
 
@@ -32,6 +33,31 @@ from django.utils import timezone
 from events import webhooks
 for pk in webhooks.due(timezone.now()):
     webhooks.deliver(pk)
+"""
+#: A card in review whose app.py holds what the board keeps as a secret.
+_SPILLED = """
+import sys, django
+django.setup()
+from pathlib import Path
+from django.conf import settings
+from boards import cards, leases
+from boards.models import Board
+from boards.secrets import keeping
+from checkpoints import recovery
+from checkpoints.stores import store_of
+from checkpoints.workspaces import Workspace
+board = Board.objects.get(key=sys.argv[1])
+keeping.put(board.pk, "user:ann", "DEPLOY_KEY", "sk-live-0123456789abcdef")
+column = board.columns.get(kind="in_progress")
+card = cards.create(board, "user:ann", title=sys.argv[2], column=column, review_required=True)
+attempt = leases.claim("ada", card_id=card.pk)
+files = Workspace.prepare(Path(settings.WORKSPACES_DIR), store_of(board.pk), card_key=card.key,
+                          attempt_number=1)
+(files.tree / "app.py").write_text(sys.argv[3])
+recovery.save(attempt.pk, {"summary": "Wrote it", "workspace": files.snapshot("it").as_json()})
+files.close()
+leases.complete(attempt.pk, "Done")
+print(card.key)
 """
 _MEMBER = """
 import sys, django
@@ -82,6 +108,10 @@ class Desk:
 
     def review(self, title: str = "Review it") -> str:
         return self.card(title, "/complete", {"summary": "All green"}, review_required=True)
+
+    def wrote(self, title: str, content: str) -> str:
+        """Return the key of a card in review that wrote ``content``, on a board with a secret."""
+        return self.site.run(_SPILLED, self.board, title, content).strip()
 
     def told(self) -> None:
         """Let what happened become notices, as the sweep does every two seconds."""
@@ -150,6 +180,38 @@ async def test_reviews_are_decided_by_keyboard_and_the_focus_goes_on(
     assert desk.state(first) == "review"
     await page.keyboard.press("z")
     await expect(row(page, first)).to_be_visible()
+
+
+async def test_a_secret_in_the_files_is_said_before_anything_is_approved(
+    desk: Desk, open_page: Open
+) -> None:
+    clean = desk.wrote("Clean", "print()\n")
+    held = desk.wrote("Held", "KEY = 'sk-live-0123456789abcdef'\n")
+    desk.told()
+    page = await open_page("/inbox", cookie=desk.cookie)
+    told = row(page, held).get_by_text("app.py holds the secret DEPLOY_KEY")
+    await expect(told).to_be_visible()
+    await expect(row(page, clean).locator(".strip")).to_have_count(0)
+    assert not await problems(page)
+    # Also where the row was drawn before the secret was known.
+    await row(page, held).locator("[data-spills]").evaluate("place => place.replaceChildren()")
+    await row(page, held).focus()
+    await page.keyboard.press("a")
+    await expect(row(page, held).locator(".strip")).to_be_focused()
+    await expect(told).to_be_visible()
+    assert desk.state(held) == "review"
+    await row(page, clean).get_by_role("button", name="Approve").click()
+    await expect(row(page, clean)).to_have_count(0)
+    assert desk.state(clean) == "completed"
+    look = row(page, held).get_by_role("link", name="Review it")
+    await expect(look).to_have_attribute("href", f"/cards/{held}?tab=checkpoints")
+    await (
+        row(page, held)
+        .get_by_role("button", name="Approve without touching the repository")
+        .click()
+    )
+    await expect(row(page, held)).to_have_count(0)
+    assert desk.state(held) == "completed"
 
 
 async def test_what_is_put_off_comes_back(desk: Desk, open_page: Open) -> None:

@@ -527,6 +527,9 @@ class TestSecrets:
         page = ann.get(f"/cards/{card.key}").content.decode()
         assert "src/config.py holds the secret DEPLOY_KEY" in page
         assert self.KEY not in page.partition('id="card-tab"')[0]
+        drawer = ann.get(f"/cards/{card.key}/drawer").content.decode()
+        assert "src/config.py holds the secret DEPLOY_KEY" in drawer
+        assert "data-approve" not in drawer
         at = f"/api/v1/cards/{card.key}"
         for answer in (
             ann.post(f"{at}/merge", {}, content_type="application/json", HTTP_IDEMPOTENCY_KEY="a"),
