@@ -38,7 +38,7 @@ from django.utils import timezone
 
 from boards import cards, placing
 from boards.models import Attempt, Board, Card, Dependency, Message
-from checkpoints import artifacts, output, recovery
+from checkpoints import artifacts, output, recovery, spilling
 from checkpoints.git import GitFailed
 from checkpoints.models import (
     Artifact,
@@ -49,6 +49,8 @@ from checkpoints.models import (
     Salvage,
     Step,
 )
+from checkpoints.secretsearch import Spill
+from checkpoints.snapshots import EMPTY
 from checkpoints.stores import store_of
 from goals import memory
 from goals.models import Criterion, Decision, Discovery, Evidence, Goal
@@ -119,6 +121,34 @@ def export(chosen: Iterable[Card], goal: Goal | None = None) -> IO[bytes]:
             if artifacts.path_of(sha).is_file():
                 parts[f"artifacts/{sha}"] = artifacts.path_of(sha)
         return _written(parts)
+
+
+def see_what_they_hold(chosen: Iterable[Card]) -> None:
+    """Pass if no file in the bundle of the cards holds a secret of the board. Raises SecretInFiles.
+
+    Unlike a merge a bundle takes along every checkpoint, and what the repository had before.
+    """
+    spills: set[Spill] = set()
+    for card in _with_origins(chosen):
+        rows = Checkpoint.objects.filter(card=card, dropped_at=None).order_by("number")
+        before = ""
+        for workspace in [
+            *rows.values_list("workspace", flat=True),
+            *Salvage.objects.filter(attempt__card=card).values_list("workspace", flat=True),
+        ]:
+            base, commit = ((workspace or {}).get(name) or "" for name in ("base", "commit"))
+            if not commit:
+                continue
+            if base and base != commit:
+                spills |= {*spilling.of_card(card.board_id, EMPTY, base)}
+            # One after the other: each file is looked into where it came to be what it is.
+            spills |= {*spilling.of_card(card.board_id, before or base or EMPTY, commit)}
+            before = commit
+    spilling.refuse(
+        sorted(spills, key=lambda spill: (spill.path, spill.secret)),
+        "A bundle takes along the files of every checkpoint: change the secret, or say that they "
+        "may go out as they are.",
+    )
 
 
 def _with_origins(chosen: Iterable[Card]) -> list[Card]:

@@ -8,12 +8,16 @@ repository runs; then both branches are pushed at once. A folder in which the br
 out is brought along if it is clean, else nothing changes. The agent never pushes.
 
 ``C`` is made of nothing but the checkpoint, so merging again after a kill finds it in place.
+
+The checkpoint holds more than goes out: the test reports of the card's steps, and the ignored
+files that the board keeps, stay where they are unless the repository has them already.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -27,7 +31,7 @@ from boards import cards, placing, races
 from boards.models import Card
 from checkpoints import lines, recovery, spilling
 from checkpoints.git import CLONE_SECONDS, Git, GitFailed
-from checkpoints.models import Checkpoint, Merge
+from checkpoints.models import Checkpoint, Merge, Step
 from checkpoints.snapshots import Description, Snapshot, SnapshotStore
 from checkpoints.stores import store_of
 from checkpoints.workspaces import EPOCH, WorkspaceError, source_of
@@ -35,6 +39,7 @@ from goals import memory
 from goals.models import Discovery
 from kernel.addresses import without_credentials
 from kernel.errors import DomainError, Invalid, Stale, TransitionRefused
+from kernel.globs import Globs
 from kernel.tx import transition
 
 STRATEGIES = ("auto", "fast_forward", "merge", "squash", "branch")
@@ -63,12 +68,17 @@ class MergeFailed(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a card has to merge: its files, and those that they came from."""
+    """What a card has to merge: its files, and those that they came from.
+
+    ``files`` is the tree that goes out: that of ``commit`` without what is ``left_out``.
+    """
 
     card: Card
     checkpoint: Checkpoint
     store: SnapshotStore
     commit: str
+    files: str
+    left_out: tuple[str, ...]
     base: str
     repository_commit: str
     began: str  # like ``base``; of a card that builds on others, where the first of them began
@@ -126,7 +136,27 @@ def work_of(card: Card, checkpoint: int | None = None) -> Work:
     built_on = store.describe(base).built_on if store.has(base) else ()
     began = _began(card, built_on[0], base) if built_on else base
     upstream = "" if built_on else described.repository_commit
-    return Work(card, head, store, commit, base, upstream, began)
+    files, left_out = _going_out(card, store, described, base, commit)
+    return Work(card, head, store, commit, files, left_out, base, upstream, began)
+
+
+def _going_out(
+    card: Card, store: SnapshotStore, described: Description, base: str, commit: str
+) -> tuple[str, tuple[str, ...]]:
+    """Return the tree of what a card hands on, and which of its new files that leaves out."""
+    read = Step.objects.filter(card=card, result__junit__isnull=False)
+    reports = {os.fsencode(str(path)) for path in read.values_list("result__junit", flat=True)}
+    kept = Globs(described.kept)
+    tree = described.tree
+    if base == commit or not (reports or kept):
+        return tree, ()
+    try:
+        added = store.added(base, commit)
+        left = sorted(added & (reports | set(store.ignored(commit, kept))))
+        tree = store.without(commit, left) if left else tree
+    except GitFailed as error:
+        raise TransitionRefused(f"The files of {card.key} can't be read: {error}.") from None
+    return tree, tuple(path.decode("utf-8", "backslashreplace") for path in left)
 
 
 def _began(card: Card, parent_key: str, base: str) -> str:
@@ -138,14 +168,14 @@ def _began(card: Card, parent_key: str, base: str) -> str:
 
 def see_what_it_holds(work: Work) -> None:
     """Pass if the card's files hold no secret of the board. Raises SecretInFiles."""
-    spilling.check(work.card.board_id, work.began, work.commit)
+    spilling.check(work.card.board_id, work.began, work.files)
 
 
 def patch(work: Work) -> bytes:
     """Return all that the card changed as one mail that ``git am`` and ``git apply`` take."""
     found = work.store.run(
         "diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff",
-        "--no-textconv", "--no-color", work.base, work.commit,
+        "--no-textconv", "--no-color", work.base, work.files,
     )  # fmt: skip
     head = (
         f"From {work.commit} Mon Sep 17 00:00:00 2001\n"
@@ -223,7 +253,7 @@ def start_of(card: Card) -> Start | None:
             tip = clone.commit_of(f"refs/heads/{_shown_branch(clone)}")
             tree = clone.tree_of(tip) if tip else clone.tree_of(works[0].base)
             for work in works:
-                tree = clone.three_way(tree, clone.tree_of(work.base), clone.tree_of(work.commit))
+                tree = clone.three_way(tree, clone.tree_of(work.base), work.files)
             store.take_over(clone.path, tree)
     except GitFailed as error:
         said = without_credentials(str(error))
@@ -459,7 +489,7 @@ class _Clone:
         """
         root = self.commit(base, b"base\n")
         # Markers show the names that the two sides are called by; this clone is soon gone.
-        for name, files in ((into, tree), (work.card.key, self.tree_of(work.commit))):
+        for name, files in ((into, tree), (work.card.key, work.files)):
             self.line("update-ref", f"refs/tags/{name}", self.commit(files, b"side\n", root))
         said = self.git.run(
             "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z",
@@ -532,7 +562,7 @@ def _made(clone: _Clone, work: Work, strategy: str, into: str, message: str) -> 
     # Upstream may have rewritten its history since: then what it has now is built upon.
     start = clone.commit_of(work.repository_commit) if work.repository_commit else ""
     start = start or tip
-    files = clone.tree_of(work.commit)
+    files = work.files
     if start:
         files = clone.three_way(clone.tree_of(start), clone.tree_of(work.base), files)
     at = f"{work.checkpoint.at:%Y-%m-%dT%H:%M:%SZ}"

@@ -26,12 +26,14 @@ from typing import Any
 from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
 
 from checkpoints.git import LOCAL_SECONDS, Git, GitFailed, last_words
+from kernel.globs import Globs
 
 #: Made anew by whoever reads it, and in no branch, whether or not a repository says so.
 _EXCLUDED = "__pycache__/\n"
 _ATTRIBUTES = "* -text -eol -crlf -filter -ident -working-tree-encoding\n"
 _PACK_AFTER = 2000  # loose objects
 _SHOWN_SKIPPED = 100
+EMPTY = "refs/holdfast-empty"  # names the tree without files
 _PLAIN = ("-r", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
 _PATCHED_AT_ONCE = 50
 _LONGEST_PATCH = 20_000  # lines
@@ -243,6 +245,47 @@ class SnapshotStore:
         """Return the tree of a snapshot."""
         return self.line("rev-parse", "--verify", "-q", f"{commit}^{{tree}}")
 
+    def without(self, commit: str, paths: Iterable[bytes]) -> str:
+        """Return the tree of a snapshot but for the files at these paths. Raises GitFailed."""
+        with self._passing_index(commit) as git:
+            names = b"\x00".join(paths) + b"\x00"
+            self.run("update-index", "--force-remove", "-z", "--stdin", stdin=names, git=git)
+            return self.run("write-tree", git=git).decode().strip()
+
+    def ignored(self, commit: str, rule: Globs) -> list[bytes]:
+        """Return the files of a snapshot that the rule names and that its own ``.gitignore``
+        files, or this store, say are to be ignored. Raises GitFailed."""
+        if not rule:
+            return []
+        with self._passing_index(commit) as git:
+            rules = self.run("ls-files", "-z", "--", ":(glob)**/.gitignore", git=git)
+            # So that git reads them where nothing is checked out.
+            self.run("update-index", "--skip-worktree", "-z", "--stdin", stdin=rules, git=git)
+            listed = self.run(
+                "ls-files", "-z", "-c", "-i", "--exclude-standard", "--",
+                *rule.rooted, *rule.floating,
+                git=git,
+            )  # fmt: skip
+        return list(filter(None, listed.split(b"\x00")))
+
+    @contextlib.contextmanager
+    def _passing_index(self, commit: str) -> Iterator[Git]:
+        """Lend a git with an index of the snapshot's files, and no folder that has any of them."""
+        folder = self.path / f"passing.{uuid.uuid4().hex}"
+        folder.mkdir()
+        try:
+            git = self.git.having(
+                GIT_INDEX_FILE=str(folder / "index"),
+                GIT_WORK_TREE=str(folder),
+                GIT_CONFIG_COUNT="1",
+                GIT_CONFIG_KEY_0="core.bare",
+                GIT_CONFIG_VALUE_0="false",
+            )
+            self.run("read-tree", commit, git=git)
+            yield git
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def describe(self, commit: str) -> Description:
         """Return what the snapshot says about itself."""
         return Description.read(self.run("cat-file", "commit", commit))
@@ -403,6 +446,11 @@ class SnapshotStore:
             added, removed, path = entry.split(b"\t", 2)
             found[path] = (0, 0) if added == b"-" else (int(added), int(removed))
         return found
+
+    def added(self, a: str, b: str) -> set[bytes]:
+        """Return the paths of the files that snapshot ``b`` has and ``a`` has not."""
+        raw = self.run("diff-tree", "-z", "--name-only", "--diff-filter=A", *_PLAIN, a, b)
+        return set(filter(None, raw.split(b"\x00")))
 
     def snapshot_of(self, commit: str) -> Snapshot:
         """Return what a snapshot's commit says, its counts measured anew."""
@@ -589,8 +637,8 @@ class SnapshotStore:
     def _have_empty_tree(self, git: Git | None = None) -> None:
         """Keep the empty tree, which git takes for granted and so may never write itself."""
         tree = self.run("hash-object", "-t", "tree", "-w", "--stdin", git=git).decode().strip()
-        (self.path / "refs" / "holdfast-empty.lock").unlink(missing_ok=True)
-        self.run("update-ref", "refs/holdfast-empty", tree, git=git)
+        (self.path / f"{EMPTY}.lock").unlink(missing_ok=True)
+        self.run("update-ref", EMPTY, tree, git=git)
 
     def _update(self, new: Mapping[str, str], gone: Mapping[str, str]) -> None:
         """Make and remove refs, all or none; one that has moved on meanwhile is not removed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -44,10 +45,17 @@ def _of_card(board_id: UUID, base: str, commit: str, marks: Any) -> tuple[Spill,
 
 def check(board_id: UUID, base: str, commit: str) -> None:
     """Pass if the changed files hold none of the board's secrets. Raises SecretInFiles."""
-    spills = of_card(board_id, base, commit)
+    refuse(
+        of_card(board_id, base, commit),
+        "Send the card back to have it taken out, and change the secret if others saw it; or say "
+        "that the files may go out as they are.",
+    )
+
+
+def refuse(spills: Collection[Spill], remedy: str) -> None:
+    """Pass if there are none. Raises SecretInFiles, which ends with the remedy."""
     if spills:
         raise SecretInFiles(
-            f"{told(spills)}. Send the card back to have it taken out, and change the secret if "
-            "others saw it; or say that the files may go out as they are.",
+            f"{told(spills)}. {remedy}",
             extra={"files": [{"path": s.path, "secret": s.secret} for s in spills]},
         )

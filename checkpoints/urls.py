@@ -9,6 +9,7 @@ app_name = "checkpoints"
 urlpatterns = [
     path("cards/<str:key>", views.card, name="card"),
     path("cards/<str:key>/drawer", views.drawer, name="drawer"),
+    path("cards/<str:key>/bundle", views.bundle, name="bundle"),
     path("cards/<str:key>/spills", views.spills, name="spills"),
     path("cards/<str:key>/attempts", views.attempts_list, name="lineage"),
     path("cards/<str:key>/checkpoints/<int:number>/picture", views.picture, name="picture"),

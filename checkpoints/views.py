@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import ensure_csrf_cookie
@@ -21,6 +21,7 @@ from boards.views import as_of, for_people, frame, may_write, principal
 from checkpoints import (
     artifacts,
     briefing,
+    bundles,
     lineage,
     merging,
     previews,
@@ -113,6 +114,19 @@ def spills(request: HttpRequest, key: str) -> HttpResponse:
     return render(request, "checkpoints/_spills.html", shown)
 
 
+@require_GET
+@for_people
+def bundle(request: HttpRequest, key: str) -> HttpResponse:
+    """Lead to the card's bundle, or say which of its files hold a secret of the board."""
+    found = lookup.card(principal(request), key)
+    try:
+        bundles.see_what_they_hold([found])
+    except spilling.SecretInFiles as problem:
+        shown = {"card": found, "problem": str(problem)}
+        return render(request, "checkpoints/bundle.html", shown, status=409)
+    return redirect("card-bundle", found.key)
+
+
 @require_POST
 @for_people
 def preview(request: HttpRequest) -> HttpResponse:
@@ -167,6 +181,7 @@ def _review(found: Card) -> dict[str, Any]:
     return {
         "mergeable": work is not None and bool(found.board.repository.strip()),
         "branch": work.branch if work else "",
+        "left_out": work.left_out if work else (),
         "spills": _told(work),
         "open_remarks": reviews.open_remarks(found),
     }
@@ -184,7 +199,7 @@ def _spills(found: Card) -> str:
 def _told(work: merging.Work | None) -> str:
     if work is None:
         return ""
-    return spilling.told(spilling.of_card(work.card.board_id, work.began, work.commit))
+    return spilling.told(spilling.of_card(work.card.board_id, work.began, work.files))
 
 
 def _parted(found: Card) -> dict[str, Any] | None:

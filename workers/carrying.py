@@ -512,6 +512,8 @@ class Carrier:
             "tests": tests,
             "problems": [read.reason] if read and read.reason else [],
         }
+        if step.junit:
+            detail["junit"] = step.junit  # stays out of the branch, see checkpoints.merging
         if self.desk.confined is not None:
             detail["sandbox"] = self.desk.confined.as_json()
         if ended.ending.broken:

@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from boards import cards, lookup, splits, standings
 from boards.api.contracts import CardOut, MessageOut, NothingIn, card_out
 from boards.api.views import LIST
-from boards.models import Attempt
+from boards.models import Attempt, Card
 from checkpoints import (
     artifacts,
     briefing,
@@ -44,6 +44,7 @@ from checkpoints.loglines import Log
 from checkpoints.models import Checkpoint, Salvage, Step
 from events.endpoint import Endpoint, listed, page
 from events.receipts import Answer
+from goals.models import Goal
 from kernel.access import Role
 from kernel.errors import DomainError, Forbidden, Invalid, Malformed, NotFound, TransitionRefused
 from kernel.limits import whole_number
@@ -302,23 +303,40 @@ class AdoptView(Endpoint):
         return self.answer(effect)
 
 
+WITH_SECRETS = OpenApiParameter(
+    "with_secrets",
+    bool,
+    description="Even if files hold a secret of the board, which is refused otherwise: 409 "
+    "`secret_in_files`.",
+)
+
+
+def _with_secrets(request: Request) -> bool:
+    return request.query_params.get("with_secrets", "").lower() in ("true", "1")
+
+
 class BundleView(Endpoint):
     """A card, or a goal with all its cards, as one file that can be brought in elsewhere."""
 
     @extend_schema(
         operation_id="get_card_bundle",
+        parameters=[WITH_SECRETS],
         responses={(200, "application/x-tar"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request, card: str) -> Any:
         found = lookup.card(self.principal, card)
-        return self.sent(found.key, bundles.export, [found])
+        return self.sent(request, found.key, [found])
 
-    def sent(self, name: str, write: Any, *told: Any) -> FileResponse:
+    def sent(
+        self, request: Request, name: str, chosen: list[Card], goal: Goal | None = None
+    ) -> FileResponse:
         """Return the bundle as a download."""
         if self.principal.scope is not None:
             raise Forbidden("A bundle holds more than this token sees.")
+        if not _with_secrets(request):
+            bundles.see_what_they_hold(chosen)
         try:
-            file = write(*told)
+            file = bundles.export(chosen, goal)
         except GitFailed as error:
             raise TransitionRefused(f"The snapshots can't be read: {error}.") from None
         return FileResponse(
@@ -334,11 +352,12 @@ class GoalBundleView(BundleView):
 
     @extend_schema(
         operation_id="get_goal_bundle",
+        parameters=[WITH_SECRETS],
         responses={(200, "application/x-tar"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request, goal: UUID) -> Any:
         found = lookup.goal(self.principal, goal)
-        return self.sent(f"goal-{found.pk}", bundles.export, bundles.of_goal(found), found)
+        return self.sent(request, f"goal-{found.pk}", bundles.of_goal(found), found)
 
 
 class BringView(Endpoint):
@@ -461,20 +480,13 @@ class PatchView(Endpoint):
 
     @extend_schema(
         operation_id="get_card_patch",
-        parameters=[
-            OpenApiParameter(
-                "with_secrets",
-                bool,
-                description="Even if files hold a secret of the board, which is refused "
-                "otherwise: 409 `secret_in_files`.",
-            )
-        ],
+        parameters=[WITH_SECRETS],
         responses={(200, "text/x-patch"): OpenApiTypes.STR},
     )
     def get(self, request: Request, card: str) -> Any:
         found = lookup.card(self.principal, card)
         work = merging.work_of(found)
-        if request.query_params.get("with_secrets", "").lower() not in ("true", "1"):
+        if not _with_secrets(request):
             merging.see_what_it_holds(work)
         response = HttpResponse(merging.patch(work), content_type="text/x-patch; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{found.key}.patch"'

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from holdfast.cli.options import board_option, json_option, the_board, the_goal
+from holdfast.cli.options import (
+    board_option,
+    json_option,
+    the_board,
+    the_goal,
+    with_secrets_option,
+)
 from holdfast.cli.places import connect
 from holdfast.cli.printing import one_line, print_json, say
 from holdfast.cli.transfer import replacing
@@ -23,7 +29,10 @@ def bundle() -> None:
 @click.option("--goal", metavar="GOAL", help="A goal with all its cards, by id or title.")
 @board_option
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def export(card: str | None, goal: str | None, board: str | None, output: Path) -> None:
+@with_secrets_option
+def export(
+    card: str | None, goal: str | None, board: str | None, output: Path, with_secrets: bool
+) -> None:
     """Write CARD, or a goal, with everything that belongs to it."""
     if (card is None) == (goal is None):
         raise click.UsageError("Name a CARD, or a goal with --goal.")
@@ -32,7 +41,8 @@ def export(card: str | None, goal: str | None, board: str | None, output: Path) 
             path = f"/cards/{segment(card)}"
         else:
             path = f"/goals/{the_goal(client, board, goal or '')}"
-        content = client.request("GET", f"{path}/bundle").content
+        asked = "?with_secrets=true" if with_secrets else ""
+        content = client.request("GET", f"{path}/bundle{asked}").content
     try:
         with replacing(output, "wb") as file:
             file.write(content)

@@ -14,6 +14,7 @@ from holdfast.cli.options import (
     budget_option,
     card_argument,
     json_option,
+    with_secrets_option,
 )
 from holdfast.cli.places import connect
 from holdfast.cli.printing import (
@@ -324,11 +325,6 @@ def choose(card: str, as_json: bool) -> None:
         print_json(won)
     else:
         say(f"{won['key']} won; it is {won['state']}.")
-
-
-with_secrets_option = click.option(
-    "--with-secrets", is_flag=True, help="Even if files hold a secret of the board."
-)
 
 
 @click.command()

@@ -21,6 +21,9 @@ from holdfast.cli.places import connect
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+with_secrets_option = click.option(
+    "--with-secrets", is_flag=True, help="Even if files hold a secret of the board."
+)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 

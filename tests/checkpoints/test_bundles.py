@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from boards import cards, leases
 from boards.models import Attempt, Board, Card
+from boards.secrets import keeping
 from checkpoints import (
     artifacts,
     bundles,
@@ -24,6 +26,7 @@ from checkpoints import (
     recovery,
     retention,
     salvaging,
+    spilling,
     steps,
 )  # fmt: skip
 from checkpoints.bundles import BadBundle
@@ -40,8 +43,10 @@ from tests.factories import (
     make_checkpoint,
     make_goal,
     make_step,
+    make_user,
     now_is,
 )
+from tests.repositories import git
 
 pytestmark = pytest.mark.django_db
 
@@ -331,6 +336,93 @@ def test_of_a_bundle_that_was_changed_nothing_is_made(
         bundles.bring(board, stored(content), "user:olga")
     assert [model.objects.count() for model in models] == before
     assert not (place / "etc").exists()
+
+
+class TestSecrets:
+    """A bundle takes files out of the board, those of every checkpoint."""
+
+    KEY = "sk-live-0123456789abcdef"
+
+    @pytest.fixture
+    def worked(self, place: Path) -> Callable[..., Card]:
+        """Make a card with a checkpoint after each of the contents of its one file."""
+        repository = place / "repository"
+        repository.mkdir()
+        git(repository, "init", "-q")
+        (repository / "old.txt").write_text("nothing here\n")
+        git(repository, "add", "-A")
+        git(repository, "commit", "-q", "-m", "Begin")
+        board = make_board(repository=str(repository))
+
+        def work(*contents: str) -> Card:
+            card = make_card(board, goal=make_goal(board))
+            attempt = claimed(card)
+            files = Workspace.prepare(
+                place / "workspaces",
+                store_of(board.pk),
+                card_key=card.key,
+                attempt_number=1,
+                repository=board.repository,
+            )
+            for content in contents:
+                (files.tree / "config.py").write_text(content)
+                workspace = files.snapshot("it").as_json()
+                make_checkpoint(attempt, summary="it", workspace=workspace)
+            files.close()
+            keeping.put(board.pk, "user:ann", "DEPLOY_KEY", self.KEY)
+            return now_is(card)
+
+        return work
+
+    def test_it_is_said_which_files_hold_one_and_a_person_may_take_them_all_the_same(
+        self, worked: Callable[..., Card]
+    ) -> None:
+        card = worked("1\n", f"KEY = '{self.KEY}'\n", "os.environ['DEPLOY_KEY']\n")
+        ann = Client()
+        ann.force_login(make_user("ann", is_superuser=True))
+        for at in (f"/api/v1/cards/{card.key}/bundle", f"/api/v1/goals/{card.goal_id}/bundle"):
+            refused = ann.get(at)
+            assert (refused.status_code, refused.json()["code"]) == (409, "secret_in_files")
+            assert refused.json()["files"] == [{"path": "config.py", "secret": "DEPLOY_KEY"}]
+            whole = b"".join(ann.get(f"{at}?with_secrets=true").streaming_content)
+            assert b"data.json" in whole
+        page = ann.get(f"/cards/{card.key}/bundle")
+        assert page.status_code == 409
+        shown = page.content.decode()
+        assert "config.py holds the secret DEPLOY_KEY" in shown
+        assert f"/api/v1/cards/{card.key}/bundle?with_secrets=true" in shown
+        assert self.KEY not in shown
+
+    def test_without_one_the_page_leads_to_the_file(self, worked: Callable[..., Card]) -> None:
+        card = worked("1\n", "2\n")
+        ann = Client()
+        ann.force_login(make_user("ann", is_superuser=True))
+        assert ann.get(f"/cards/{card.key}/bundle").url == f"/api/v1/cards/{card.key}/bundle"
+        file = ann.get(f"/api/v1/cards/{card.key}/bundle")
+        assert file.status_code == 200
+        file.close()
+
+    def test_what_the_repository_had_before_goes_along_and_counts(
+        self, worked: Callable[..., Card]
+    ) -> None:
+        card = worked("1\n")
+        keeping.put(card.board_id, "user:ann", "OTHER", "nothing here")
+        with pytest.raises(spilling.SecretInFiles, match=r"old\.txt holds the secret OTHER"):
+            bundles.see_what_they_hold([card])
+
+    def test_what_was_left_behind_counts_as_well(self, lived: Card) -> None:
+        bundles.see_what_they_hold([lived])
+        store = store_of(lived.board_id)
+        left = Salvage.objects.filter(attempt__card=lived).first()
+        assert left is not None
+        blob = store.line("hash-object", "-w", "--stdin", stdin=self.KEY.encode())
+        tree = store.line("mktree", stdin=f"100644 blob {blob}\tleft.txt\n".encode())
+        commit = store.commit(tree, b"left\n")
+        workspace = {**(left.workspace or {}), "commit": commit, "tree": tree}
+        Salvage.objects.filter(pk=left.pk).update(workspace=workspace)
+        keeping.put(lived.board_id, "user:ann", "DEPLOY_KEY", self.KEY)
+        with pytest.raises(spilling.SecretInFiles, match=r"left\.txt"):
+            bundles.see_what_they_hold([lived])
 
 
 def test_what_is_no_bundle_is_refused_in_words(lived: Card) -> None:

@@ -18,7 +18,15 @@ from checkpoints.workspaces import Workspace, WorkspaceError
 from events.models import Event
 from goals.models import Discovery
 from kernel.errors import Invalid, Stale, TransitionRefused
-from tests.factories import claimed, make_board, make_card, make_checkpoint, make_user, now_is
+from tests.factories import (
+    claimed,
+    make_board,
+    make_card,
+    make_checkpoint,
+    make_step,
+    make_user,
+    now_is,
+)
 from tests.repositories import git
 
 pytestmark = pytest.mark.django_db
@@ -56,7 +64,13 @@ class Place:
         leases.complete(attempt.pk, "All of it is done.")
         return now_is(card)
 
-    def changes(self, attempt, files: dict[str, str | None], summary: str = "Wrote it.") -> None:
+    def changes(
+        self,
+        attempt,
+        files: dict[str, str | None],
+        summary: str = "Wrote it.",
+        keep_ignored: tuple[str, ...] = (),
+    ) -> None:
         head = recovery.head(attempt.card_id, attempt.line)
         with_files = Workspace.prepare(
             self.root / "workspaces",
@@ -65,6 +79,7 @@ class Place:
             attempt_number=attempt.number,
             repository=self.board.repository,
             resume_commit=head.workspace["commit"] if head else None,
+            keep_ignored=keep_ignored,
         )
         for name, text in files.items():
             path = with_files.tree / name
@@ -507,6 +522,68 @@ def test_two_cards_merged_at_once_are_both_there(place):
     [t.join() for t in threads]
     assert not faults
     assert [place.show(f"main:{n}.py") for n in range(2)] == ["0", "1"]
+
+
+class TestLeftOut:
+    """What a checkpoint holds and no branch wants."""
+
+    def reporting(self, place: Place, files: dict[str, str | None], report: str, **how) -> Card:
+        """Return a card in review whose step told where it wrote a test report."""
+        card = make_card(place.board, review_required=True)
+        attempt = claimed(card)
+        make_step(attempt, result={"junit": report})
+        place.changes(attempt, files, **how)
+        leases.complete(attempt.pk, "Done.")
+        return now_is(card)
+
+    def test_a_test_report_stays_in_the_checkpoint(self, place):
+        card = self.reporting(place, {"a.py": "1\n", "out/report.xml": "<x/>"}, "out/report.xml")
+        work = merging.work_of(card)
+        assert b"out/report.xml" in work.store.added(work.base, work.commit)
+        assert work.left_out == ("out/report.xml",)
+        assert b"report.xml" not in merging.patch(work)
+        ann = Client()
+        ann.force_login(make_user("ann", is_superuser=True))
+        page = ann.get(f"/cards/{card.key}").content.decode()
+        assert "out/report.xml" in page.partition('id="approve"')[2].partition("</dialog>")[0]
+        merged(card)
+        assert git(place.repository, "diff", "--name-only", "main~1", "main") == "a.py"
+
+    def test_one_that_the_repository_has_is_merged_like_any_file(self, place):
+        place.upstream("report.xml", "<old/>\n")
+        card = self.reporting(place, {"report.xml": "<new/>\n"}, "report.xml")
+        merged(card)
+        assert place.show("main:report.xml") == "<new/>"
+
+    def test_ignored_files_that_the_board_keeps_go_nowhere(self, place):
+        place.upstream(".gitignore", "cache/\n")
+        files: dict[str, str | None] = {
+            "a.py": "1\n",
+            "cache/deep/x": "1\n",
+            "build/.gitignore": "*.o\n",
+            "build/b.o": "1\n",
+            "build/b.c": "1\n",
+        }
+        card = self.reporting(place, files, "none", keep_ignored=("**/cache", "build"))
+        work = merging.work_of(card)
+        assert work.store.added(work.base, work.commit) == {name.encode() for name in files}
+        assert work.left_out == ("build/b.o", "cache/deep/x")
+        merged(card)
+        changed = git(place.repository, "diff", "--name-only", "main~1", "main")
+        assert changed.split() == ["a.py", "build/.gitignore", "build/b.c"]
+
+    def test_a_card_that_builds_on_it_makes_its_own(self, place):
+        Board.objects.filter(pk=place.board.pk).update(defaults={"start_from_parents": True})
+        parent = self.reporting(place, {"a.py": "1\n", "report.xml": "<x/>"}, "report.xml")
+        merged(parent)
+        child = make_card(place.board, review_required=True)
+        child.dependencies.create(depends_on=parent)
+        started = merging.start_of(child)
+        assert started is not None
+        store = store_of(place.board.pk)
+        listed = store.run("ls-tree", "-r", "--name-only", started.commit).split()
+        assert b"a.py" in listed
+        assert b"report.xml" not in listed
 
 
 class TestSecrets:

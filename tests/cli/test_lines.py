@@ -125,6 +125,7 @@ def test_a_card_is_taken_elsewhere_with_its_history(desk: Desk) -> None:
     key = walked(desk)
     file = desk.home / "card.tar"
     assert f"Wrote {file}." in desk("bundle", "export", key, "--output", str(file)).stdout
+    assert "Wrote" in desk("bundle", "export", key, "--with-secrets", "-o", str(file)).stdout
     root = {"HOLDFAST_TOKEN": desk.site.token}
     other = desk.site.new_board()["key"]
     told = ("bundle", "import", str(file), "--board", other)

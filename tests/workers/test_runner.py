@@ -91,6 +91,8 @@ def test_a_card_is_carried_out_step_by_step_with_a_checkpoint_after_each(
     assert make.result["output"]["tail"] == "hello\n"
     tests = {"passed": 1, "failed": 1, "skipped": 1, "failing": ["m::b"]}
     assert test.result["tests"] == tests
+    assert (make.result.get("junit"), test.result["junit"]) == (None, "report.xml")
+    assert merging.work_of(card).left_out == ("report.xml",)
     assert test.result["problems"] == ["No file matches nothing/*."]
     first, second = Checkpoint.objects.filter(card=card).order_by("number")
     assert first.summary.startswith("Step make succeeded in ")
