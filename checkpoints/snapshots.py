@@ -29,7 +29,7 @@ from checkpoints.git import LOCAL_SECONDS, Git, GitFailed, last_words
 from kernel.globs import Globs
 
 #: Made anew by whoever reads it, and in no branch, whether or not a repository says so.
-_EXCLUDED = "__pycache__/\n"
+_EXCLUDED = "__pycache__/\n.aider.tags.cache.v*/\n"
 _ATTRIBUTES = "* -text -eol -crlf -filter -ident -working-tree-encoding\n"
 _PACK_AFTER = 2000  # loose objects
 _SHOWN_SKIPPED = 100

@@ -309,6 +309,17 @@ class Workspace:
         gone = set(touched)
         return {path: n for path, n in self._counts.items() if path not in gone} | anew
 
+    def is_as_recorded(self) -> bool:
+        """Return whether no file was changed, added or removed since the last snapshot or
+        restore; what is ignored and what no snapshot can hold is not looked at. False where
+        nobody knows."""
+        try:
+            self._check_tree()
+            tracked, new, _ = self._differing()
+        except (GitFailed, WorkspaceError):
+            return False
+        return not any(self._unfit(path) is None for path in (*tracked, *new))
+
     def put_back(self) -> None:
         """Undo everything since the last snapshot or restore. Raises WorkspaceError."""
         try:

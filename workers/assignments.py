@@ -204,6 +204,10 @@ class Assignment:
         """Count the text among the secrets from now on."""
         self._desk.redactor = self._desk.redactor.knowing(secret)
 
+    def files_are_as_recorded(self) -> bool:
+        """Return whether the files are those of the newest snapshot, but for what is ignored."""
+        return self._desk.files.is_as_recorded()
+
     def agents_word(self) -> dict[str, Any] | None:
         """Return what a program of this attempt said last of its end."""
         return self._desk.ledger.last_word()

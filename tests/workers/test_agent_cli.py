@@ -304,6 +304,34 @@ def test_an_agent_that_gets_nowhere_is_no_fault_of_the_card(
 
 
 @runs
+@pytest.mark.parametrize(
+    ("script", "whose"),
+    [
+        ("mkdir .aider.tags.cache.v4; echo x > .aider.tags.cache.v4/db; echo torn", "host"),
+        ("echo y >> README.md; echo torn", "card"),
+        ("echo y > new.py; echo torn", "card"),
+        ("echo 'gpt-x: no such model'", "card"),
+    ],
+    ids=["did-nothing", "changed", "added", "its-model"],
+)  # fmt: skip
+def test_of_an_agent_that_tells_nothing_the_files_say_whether_it_did_anything(
+    bench: Bench, env: Mapping[str, str], tmp_path: Path, script: str, whose: str
+) -> None:
+    aider = tmp_path / "agents" / "aider"
+    aider.write_text(f"#!/bin/sh\necho Model: gpt-x\n{script}\nexit 3\n")
+    aider.chmod(0o755)
+    plant = {"key": "plant", "run": "echo hello > README.md"}
+    agent = {"cli": "aider", "prompt": "x", "model": "gpt-x"}
+    card = bench.card(plant, {"key": "it", "agent": agent, "env": dict(env)})
+    assert bench.run(card) == Outcome.FAILED
+    result = Step.objects.get(card=card, key="it").result
+    said = "broken" in result, Attempt.objects.get(card=card).fault == "infrastructure"
+    assert said == ((True, True) if whose == "host" else (False, False))
+    if whose == "host":
+        assert result["broken"] == "agent.cli=aider"
+
+
+@runs
 def test_an_executor_that_breaks_is_told_apart_from_its_host(
     bench: Bench, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -318,6 +318,10 @@ class Assignment(Protocol):
         """Count the text among the secrets from now on."""
         ...
 
+    def files_are_as_recorded(self) -> bool:
+        """Return whether the files are those of the newest snapshot, but for what is ignored."""
+        ...
+
     def agents_word(self) -> dict[str, Any] | None:
         """Return what a program of this attempt said last of its end, with ``token``.
 

@@ -313,12 +313,16 @@ class _Work:
         """True if a known agent ended badly by itself before it did or said anything, here or in
         an earlier run of the step, and not for what this step told it.
 
-        One such end may have any reason; those of several cards in a row, alike, have one.
+        One such end may have any reason; those of several cards in a row, alike, have one. Of an
+        agent that tells nothing of what it does, the files say whether it did anything, and its
+        last line is its error: what comes before names the model in any case.
         """
         told = [self.given["model"], *self.given["args"]]
+        mute = isinstance(listener.parser, PlainText)
+        error = "".join(error.splitlines()[-1:]) if mute else error
         return not (
             self.adapter.name not in CLIS
-            or isinstance(listener.parser, PlainText)  # it tells nothing of what it does
+            or (mute and not self.assignment.files_are_as_recorded())
             or recorder.heard_anything
             or self.past.did_anything
             or result.timed_out
