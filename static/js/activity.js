@@ -21,11 +21,12 @@ async function count() {
     return;
   }
   asking = true;
-  const address = newest();
-  address.searchParams.set("after", cursor);
+  const address = newest(), after = cursor;
+  address.searchParams.set("after", after);
   try {
     const answer = await fetch(address, {headers: {Accept: "application/json"}});
-    if (answer.ok) offer((await answer.json()).new);
+    const told = answer.ok && await answer.json();
+    if (told && after === cursor) offer(told.new); // those of before the button was pressed are shown
   } catch (error) {
     console.error(error); // the next event asks again
   }

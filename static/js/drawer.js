@@ -6,7 +6,7 @@ import {grown, logs} from "./log.js";
 import {gettext} from "./words.js";
 
 const holder = document.getElementById("drawer");
-let turn = 0, opener = null;
+let turn = 0, opener = null, wanted = "";  // the key of the card that was asked for last
 const shown = () => holder.querySelector("aside");
 const cardIn = key => document.querySelector(`.card[data-key="${CSS.escape(key)}"], [data-row][data-key="${CSS.escape(key)}"]`);
 
@@ -17,13 +17,15 @@ function address(key) {
 }
 
 /* Shows the card, in place of another one or as it is by now. */
-async function show(key, {focus = false} = {}) {
+async function show(key = wanted, {focus = false} = {}) {
   const asked = ++turn;
+  wanted = key;
   const answer = await fetch(`/cards/${encodeURIComponent(key)}/drawer`).catch(() => null);
   if (asked !== turn) return;
   if (!answer?.ok) {
     if (answer?.status === 404 && shown()?.dataset.key === key) close();
     else toast(gettext("{key} could not be opened; try again.", {key}));
+    wanted = shown()?.dataset.key;
     return;
   }
   const text = await answer.text();
@@ -64,13 +66,13 @@ document.addEventListener("holdfast:open", event => {
 
 addEventListener("popstate", () => {
   const key = new URL(location.href).searchParams.get("card");
-  if (key && key !== shown()?.dataset.key) show(key);
+  if (key && (key !== wanted || !shown())) show(key);
   else if (!key) close();
 });
 
 /* The card above or below in its column. */
 function walk(by) {
-  const key = shown().dataset.key, card = cardIn(key), list = card?.closest("ol, tbody");
+  const card = cardIn(wanted), list = card?.closest("ol, tbody");
   if (!list) return;
   const cards = [...list.querySelectorAll(".card, [data-row]")], next = cards[cards.indexOf(card) + by];
   if (!next) return announce(gettext("There is no further card in this column."));
@@ -96,7 +98,7 @@ async function act(path, body = {}, said = "") {
   try {
     await call("POST", `/cards/${card}${path}`, body);
     announce(said || key);
-    await show(key);
+    if (shown()) await show();
   } catch (refusal) {
     announce(refusal.message, true);
     toast(refusal.message);
@@ -124,13 +126,13 @@ document.addEventListener("submit", async event => {
   const form = event.target.closest("aside.drawer [data-say]");
   if (!form) return;
   event.preventDefault();
-  const text = form.elements.text.value, problem = form.querySelector(".problem");
+  const text = form.elements.text.value, problem = form.querySelector(".problem"), {card, key} = shown().dataset;
   if (!text.trim()) { form.elements.text.focus(); return; }
   try {
-    await call("POST", `/cards/${shown().dataset.card}/messages`, answering(form.elements.text, form.elements.reason, form.dataset.answers));
+    await call("POST", `/cards/${card}/messages`, answering(form.elements.text, form.elements.reason, form.dataset.answers));
     form.elements.text.value = "";
-    announce(gettext("{key} answered.", shown().dataset));
-    await show(shown().dataset.key);
+    announce(gettext("{key} answered.", {key}));
+    if (shown()) await show();
   } catch (refusal) {
     problem.textContent = refusal.message;
     problem.hidden = false;
@@ -141,7 +143,7 @@ document.addEventListener("submit", async event => {
 let waiting = 0;
 function renew() {
   clearTimeout(waiting);
-  waiting = setTimeout(() => shown() && show(shown().dataset.key), 150);
+  waiting = setTimeout(() => shown() && show(), 150);
 }
 document.addEventListener("holdfast:changed", event => {
   const {ids} = event.detail ?? {};
@@ -155,8 +157,8 @@ setInterval(() => { if (shown() && !document.hidden) renew(); }, 15_000);
 
 editing(document.body, async () => {
   document.dispatchEvent(new CustomEvent("holdfast:edited"));
-  if (shown()) await show(shown().dataset.key);
+  if (shown()) await show();
 });
 
-const wanted = new URL(location.href).searchParams.get("card");
-if (wanted) show(wanted, {focus: true});
+const linked = new URL(location.href).searchParams.get("card");
+if (linked) show(linked, {focus: true});

@@ -39,7 +39,11 @@ export function renewed({concerns, held = () => false, gone = "/", after = () =>
 
   async function renew() {
     const url = location.href, answer = await fetch(url);
-    if (!answer.ok) { if (answer.status === 404) location.href = gone; return; }
+    if (!answer.ok) {
+      // Once: a second departure would break off the first.
+      if (answer.status === 404 && gone) [location.href, gone] = [gone, ""];
+      return;
+    }
     const text = await answer.text();
     if (url !== location.href) return renew();
     const stay = anchored(main);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -214,7 +215,7 @@ class Eye:
         mouse.down()
         mouse.move(x + 12, y + 8, steps=4)
         mouse.move(target["x"] + target["width"] / 2, target["y"] + target["height"] / 2, steps=12)
-        self.board.wait_for_timeout(80)
+        expect(region).to_have_class(re.compile(r"\bover\b"))
         mouse.up()
 
     def sees(self, locator: Locator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -18,14 +19,14 @@ FOLLOW = """
 async ([board, after]) => {
   const {connect} = await import("/static/js/live.js");
   window.got = []; window.batches = []; window.states = []; window.resyncs = [];
-  window.frames = 0;
+  window.frames = 0; window.failed = 0;
   const count = () => { window.frames++; requestAnimationFrame(count); };
   count();
   window.live = connect({
     board, after,
     onEvents: async events => {
-      if (window.broken) throw new Error("no network");
-      window.batches.push([window.frames, events.length]);
+      if (window.broken) { window.failed++; throw new Error("no network"); }
+      window.batches.push([window.frames, performance.now()]);
       window.got.push(...events.map(event => event.seq));
       if (window.slow) await new Promise(rest => setTimeout(rest, window.slow));
     },
@@ -95,7 +96,8 @@ async def test_many_events_are_few_batches_and_one_at_a_time(site: Site, page: P
     batches = await page.evaluate("window.batches")
     frames = [frame for frame, _ in batches]
     assert len(set(frames)) == len(frames)
-    assert len(batches) < 100
+    times = [at for _, at in batches]
+    assert all(later - earlier > 140 for earlier, later in itertools.pairwise(times))
 
 
 async def test_nothing_is_handed_over_during_a_drag(site: Site, page: Page) -> None:
@@ -118,9 +120,10 @@ async def test_what_happened_while_offline_comes_afterwards(
     board = site.new_board()
     await page.evaluate(FOLLOW, [board["key"], 0])
     await holds(page, "window.states.at(-1) === 'live'")
+    before = await page.evaluate("Date.now()")
     await context.set_offline(True)
     await holds(page, "window.states.at(-1) === 'offline'")
-    assert await page.evaluate("Date.now() - window.since < 5000")
+    assert await page.evaluate("before => before <= window.since", before)
     await asyncio.to_thread(site.run, BULK, board["id"], 500, 10)
     await context.set_offline(False)
     assert await got(page, 501) == list(range(1, 502))
@@ -192,7 +195,7 @@ async def test_an_event_lost_on_the_way_is_asked_for_again(site: Site, page: Pag
     await page.evaluate(FOLLOW, [board["key"], 0])
     await holds(page, "window.states.at(-1) === 'live'")
     await commit(site, board, 4)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not lost:
             await asyncio.sleep(0.02)
     # What shows a gap is the event after it, and all four may have come in the lost message.
@@ -218,7 +221,7 @@ async def test_events_that_could_not_be_applied_are_handed_over_again(
     await page.evaluate("window.broken = true")
     await commit(site, board, 2)
     await holds(page, "window.live.cursor === 3")
-    await asyncio.sleep(1.5)
+    await holds(page, "window.failed > 0")
     await page.evaluate("window.broken = false")
     await commit(site, board, 1)
     assert await got(page, 4) == [2, 3, 4]

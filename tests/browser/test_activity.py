@@ -46,7 +46,7 @@ async def test_new_events_wait_behind_a_button_and_move_nothing(
     await expect(button).to_be_visible()
     assert await rows.count() == before
     assert await mine.bounding_box() == place
-    assert first in await page.evaluate("document.activeElement.textContent")
+    await expect(page.locator(":focus")).to_contain_text(first)
 
     await button.click()
     await expect(rows).to_have_count(before + 2)

@@ -79,9 +79,10 @@ async def test_cards_are_ranked_by_dragging_between_others(site: Site, open_page
     await lift(page, last, first, below_top=4)
     await page.mouse.up()
     await expect(cards_of(page, "Backlog").nth(0)).to_have_attribute("data-key", keys[2])
+    await expect(page.locator(".card.pending")).to_have_count(0)
     await page.reload()
-    shown = [await c.get_attribute("data-key") for c in await cards_of(page, "Backlog").all()]
-    assert shown == [keys[2], keys[0], keys[1]]
+    for n, key in enumerate((keys[2], keys[0], keys[1])):
+        await expect(cards_of(page, "Backlog").nth(n)).to_have_attribute("data-key", key)
 
 
 async def test_a_move_can_be_undone(site: Site, open_page: Open) -> None:
@@ -118,8 +119,7 @@ async def test_the_keyboard_moves_and_opens_cards(site: Site, open_page: Open) -
     await page.keyboard.press("z")
     await expect(cards_of(page, "In progress")).to_have_count(1)
     await expect(page.locator(".card.pending")).to_have_count(0)
-    await page.wait_for_timeout(500)  # until the answer has been patched in
-    await page.get_by_role("link", name="One").focus()
+    await expect(page.get_by_role("link", name="One")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="One", exact=True)).to_be_visible()
 
@@ -344,7 +344,7 @@ async def test_what_others_wrote_runs_nowhere(site: Site, open_page: Open, paylo
     await expect(page.locator(".card .t")).to_have_text(payload)
     for tab in ("steps", "messages", "briefing", "activity"):
         await page.goto(f"/cards/{card['key']}?tab={tab}")
-        await asyncio.sleep(0.1)
+        await expect(page.locator("#main")).to_have_attribute("data-live", "live")
         assert await page.locator("main script, main img, main iframe").count() == 0
     hrefs = await page.locator("main a").evaluate_all("all => all.map(a => a.href)")
     assert all(href.startswith("http") for href in hrefs)
@@ -371,6 +371,15 @@ class Finger:
         self.at = (box["x"] + box["width"] / 2, box["y"] + 14)
         await self._tell("touchStart", *self.at)
         await expect(self.page.locator(".carried")).to_be_visible()
+
+    async def flick(self, card: Any, x: float, y: float) -> None:
+        """Sweep over a card at once: nothing is waited for between touching it and moving."""
+        box = await card.bounding_box()
+        self.at = (box["x"] + x, box["y"] + 20)
+        self.session = await self.page.context.new_cdp_session(self.page)
+        touch = self._tell("touchStart", *self.at)
+        await asyncio.gather(touch, self.move(self.at[0], self.at[1] + y))
+        await self.let_go()
 
     async def move(self, x: float, y: float, steps: int = 12) -> None:
         x0, y0 = self.at
@@ -481,12 +490,7 @@ async def test_a_finger_that_moves_at_once_scrolls_and_a_tap_opens(
     page = await open_page(f"/boards/{board}", **PHONE)
     await live(page)
     finger = Finger(page)
-    card = cards_of(page, "Backlog").nth(4)
-    box = await card.bounding_box()
-    finger.at = (box["x"] + 100, box["y"] + 20)
-    await finger._tell("touchStart", *finger.at)
-    await finger.move(box["x"] + 100, box["y"] - 250)
-    await finger.let_go()
+    await finger.flick(cards_of(page, "Backlog").nth(4), 100, -270)
     moved = "document.querySelector('.col ol').scrollTop"
     await page.wait_for_function(f"{moved} > 50")
     await expect(page.locator(".carried, .card.ghost")).to_have_count(0)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import Open, new_card, viewer
 from tests.browser.test_access import problems
-from tests.serving import Site
+from tests.serving import Site, until
 
 pytestmark = pytest.mark.browser
 
 
 async def opened(open_page: Open, board: str, path: str = "", **options: Any) -> Page:
     page = await open_page(f"/boards/{board}{path}", **options)
-    await expect(page.locator("#board")).to_have_attribute("data-live", "live", timeout=15_000)
+    await expect(page.locator("#board")).to_have_attribute("data-live", "live")
     return page
 
 
@@ -38,17 +40,42 @@ async def test_it_opens_from_the_keyboard_walks_and_gives_focus_back(
     await page.locator(".card .t", has_text="Card 1").focus()
     await page.keyboard.press("Space")
     await expect(drawer.get_by_role("heading", name="Card 1", exact=True)).to_be_visible()
-    assert f"card={first['key']}" in page.url
+    await expect(page).to_have_url(re.compile(f"card={first['key']}$"))
     await drawer.get_by_role("button", name="Next card").click()
     await expect(drawer.get_by_role("heading", name="Card 2", exact=True)).to_be_visible()
-    assert f"card={second['key']}" in page.url
+    await expect(page).to_have_url(re.compile(f"card={second['key']}$"))
     await page.reload()
     await expect(drawer.get_by_role("heading", name="Card 2", exact=True)).to_be_visible()
     assert not await problems(page)
     await page.keyboard.press("Escape")
     await expect(drawer).to_have_count(0)
-    assert "card=" not in page.url
+    await expect(page).to_have_url(re.compile(f"/boards/{board}$"))
     await expect(page.locator(".card .t", has_text="Card 2")).to_be_focused()
+
+
+async def test_who_walks_on_gets_there_whatever_others_change_meanwhile(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    first, second = (new_card(site, board, f"Card {n}")["key"] for n in (1, 2))
+    page = await opened(open_page, board)
+    drawer = page.locator("#card-drawer")
+    await page.locator(".card .t", has_text="Card 1").focus()
+    await page.keyboard.press("Space")
+    await expect(drawer).to_have_attribute("data-key", first)
+    late = asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        await late.wait()
+        await route.continue_()
+
+    await page.route(f"**/cards/{second}/drawer", slowly)
+    async with page.expect_request(f"**/cards/{second}/drawer"):
+        await page.keyboard.press("j")
+    async with page.expect_request("**/drawer"):
+        site.call("PATCH", f"/api/v1/cards/{first}", {"priority": 1})
+    late.set()
+    await expect(drawer).to_have_attribute("data-key", second)
 
 
 async def test_back_closes_it(site: Site, open_page: Open) -> None:
@@ -93,11 +120,7 @@ async def test_fields_are_changed_in_place_and_taken_back(site: Site, open_page:
     for expected in ({"depends_on": []}, {"priority": 3}, {"labels": ["api"]}):
         await page.keyboard.press("z")
         ((name, value),) = expected.items()
-        for _ in range(40):
-            if of(site, key)[name] == value:
-                break
-            await page.wait_for_timeout(100)
-        assert of(site, key)[name] == value
+        until(lambda name=name, value=value: of(site, key)[name] == value)
 
 
 async def test_what_another_wrote_is_shown_and_nothing_typed_is_lost(
@@ -106,7 +129,7 @@ async def test_what_another_wrote_is_shown_and_nothing_typed_is_lost(
     board = site.new_board()["key"]
     key = new_card(site, board, "Contested")["key"]
     page = await open_page(f"/cards/{key}")
-    await expect(page.locator("#main")).to_have_attribute("data-live", "live", timeout=15_000)
+    await expect(page.locator("#main")).to_have_attribute("data-live", "live")
     await field(page, "title").locator("summary").click()
     await page.get_by_label("Title", exact=True).fill("Mine")
     site.call("PATCH", f"/api/v1/cards/{key}", {"title": "Theirs"})

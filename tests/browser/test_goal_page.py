@@ -92,7 +92,7 @@ async def test_discoveries_are_settled_where_they_stand(work: Work, open_page: O
     await issue.get_by_role("button", name="Make a card of it").focus()
     await page.keyboard.press("Enter")
     await expect(issue.get_by_role("link", name="a card sees to it")).to_be_visible()
-    assert await issue.evaluate("row => row.contains(document.activeElement)")
+    await expect(issue.and_(page.locator(":focus-within"))).to_have_count(1)
     fact = row(page, "The sandbox answers in UTC")
     await fact.locator("summary", has_text="Resolve").click()
     await fact.get_by_label("What settled it").fill("Not ours to change")

@@ -78,7 +78,7 @@ async def test_the_keyboard_walks_a_chart_and_opens_a_card(site: Site, open_page
     # One tab stop a chart: the next one is the chart's own table.
     await page.keyboard.press("Tab")
     await expect(chart.get_by_role("status")).to_have_text("")
-    assert await page.evaluate("document.activeElement.textContent") == "View as table"
+    await expect(page.locator(":focus")).to_have_text("View as table")
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Home")
     await page.keyboard.press("Enter")

@@ -75,10 +75,10 @@ async def test_what_is_new_since_the_last_visit_is_marked(site: Site, open_page:
     site.call("POST", f"/api/v1/cards/{key}/messages", {"text": "old"})
     page = await open_page(f"/cards/{key}?tab=messages")
     await expect(page.locator(".said")).to_have_count(1)
-    await expect(page.locator("#main")).to_have_attribute("data-live", "live", timeout=15_000)
+    await expect(page.locator("#main")).to_have_attribute("data-live", "live")
     assert await page.locator(".since-last").count() == 0
     made = site.call("POST", f"/api/v1/cards/{key}/messages", {"text": "young"}).body["id"]
-    await expect(page.locator(".talk.new")).to_have_count(1, timeout=15_000)
+    await expect(page.locator(".talk.new")).to_have_count(1)
     await expect(page.locator(".talk.new")).to_contain_text("young")
     await page.goto(f"/cards/{key}?tab=messages#m{made}")
     await page.reload()

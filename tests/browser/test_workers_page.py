@@ -40,7 +40,7 @@ async def test_a_worker_and_what_it_holds(site: Site, open_page: Open) -> None:
     claim = {"worker": "ada", "card": held, "capabilities": ["python"]}
     assert site.call("POST", "/api/v1/claims", claim, token=token).status == 201
     # Nobody reloads: the list looks again by itself.
-    await expect(ada.get_by_role("link", name=held)).to_be_visible(timeout=20_000)
+    await expect(ada.get_by_role("link", name=held)).to_be_visible()
     await expect(ada).to_contain_text("lease")
     await expect(ada).to_contain_text("python")
 
