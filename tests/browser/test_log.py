@@ -112,6 +112,33 @@ async def test_a_hundred_thousand_lines_are_walked_searched_and_linked(
     assert await problems(page) == []
 
 
+@pytest.mark.parametrize("width", [1280, 1024])
+async def test_a_steps_row_and_its_tools_keep_apart(
+    site: Site, open_page: Open, width: int
+) -> None:
+    key, attempt, lease, token = printed(site, 1000)
+    done = {"status": "failed", "error": "2 tests failed"}
+    answer = site.call("POST", f"{attempt}/steps/test/finish", done, token=token, headers=lease)
+    assert answer.status == 200
+    page = await open_page(f"/cards/{key}", viewport={"width": width, "height": 800})
+    row = page.locator('[data-step="test"]')
+    tools = row.get_by_role("group", name="Output tools")
+    await expect(tools).to_be_visible()
+    words, more, arrow, bar = await row.evaluate(
+        """row => { const range = document.createRange();
+          range.selectNodeContents(row.querySelector(".s"));
+          const bar = row.querySelector(".lbar");
+          return [range.getBoundingClientRect().right,
+            row.querySelector("summary").getBoundingClientRect().left,
+            bar.querySelector("[data-next] svg").getBoundingClientRect().width,
+            bar.offsetHeight]; }"""
+    )
+    assert words <= more
+    assert arrow < 24
+    assert bar < (40 if width == 1280 else 80)
+    await expect(tools.get_by_role("link", name="Download")).to_be_visible()
+
+
 async def test_it_follows_until_one_looks_elsewhere_and_says_how_to_come_back(
     site: Site, open_page: Open
 ) -> None:
