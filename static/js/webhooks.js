@@ -7,12 +7,14 @@ const box = document.querySelector("[data-secret]");
 
 const refresh = () => htmx.ajax("GET", location.href, {target: "#hooks", select: "#hooks", swap: "outerMorph"});
 
-/* Until the answer of a delivery is there, for a while. */
+/* Until the answers of all deliveries are there, more and more seldom. */
+let following = 0;
 async function follow() {
-  for (let n = 0; n < 8; n += 1) {
-    await new Promise(rest => setTimeout(rest, 1500));
-    await refresh();
-    if (!main.querySelector(".pill.need")) return;
+  const mine = ++following;
+  for (let wait = 1500; main.querySelector(".pill.need"); wait = Math.min(1.25 * wait, 15_000)) {
+    await new Promise(rest => setTimeout(rest, wait));
+    if (mine !== following) return;
+    if (!document.hidden) await refresh().catch(() => {}); // whoever is not reached is asked again
   }
 }
 
