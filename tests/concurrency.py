@@ -19,7 +19,7 @@ def at_once(*calls: Call) -> list[Any]:
 
     def run(call: Call) -> Any:
         try:
-            together.wait(30)
+            together.wait(60)
             return call()
         except Exception as error:
             return error
@@ -35,7 +35,7 @@ def failures(results: Sequence[Any]) -> list[Exception]:
     return [r for r in results if isinstance(r, Exception)]
 
 
-def wait_until_blocked(count: int = 1, seconds: float = 10) -> None:
+def wait_until_blocked(count: int = 1, seconds: float = 60) -> None:
     """Return once that many connections to this database wait for a lock of another one.
 
     At once on SQLite, where a writer waits for the whole file and can't be seen to.
@@ -70,7 +70,7 @@ def blocked_behind(first: Callable[[Call], Any], second: Call) -> tuple[Any, Any
         wait_until_blocked()
 
     def follow() -> Any:
-        assert holds.wait(10)
+        assert holds.wait(60)
         return second()
 
     one, two = at_once(lambda: first(pause), follow)

@@ -198,7 +198,7 @@ class Slice:
             connection.close()
 
     def result(self) -> Outcome | None:
-        self.thread.join(30)
+        self.thread.join(120)
         assert not self.thread.is_alive()
         return self.outcome
 

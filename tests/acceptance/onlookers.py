@@ -33,7 +33,7 @@ class Api:
         self.client = httpx.Client(
             base_url=f"{self.origin}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
+            timeout=60,
             trust_env=False,
         )
 
@@ -117,7 +117,7 @@ class Follower(threading.Thread):
 
     def until(self, seq: int) -> list[int]:
         """Return the numbers of all events heard, once ``seq`` is among them."""
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 60
         while self.last < seq and self.failed is None and time.monotonic() < ends:
             time.sleep(0.05)
         self.over.set()

@@ -133,7 +133,7 @@ def test_its_session_goes_on_after_its_worker_was_killed(
             return model.hung.is_set()
 
         eventually(seen, 120)
-        eventually(lambda: api.get("/cards/NOTES-1/checkpoints")["results"], 30)
+        eventually(lambda: api.get("/cards/NOTES-1/checkpoints")["results"])
         attempt = api.get("/cards/NOTES-1")["attempt"]["id"]
         mind.goes_on = True
         os.kill(worker_above(working_for(attempt)[0]), signal.SIGKILL)

@@ -134,14 +134,14 @@ def kill_the_worker(api: Api, model: Model, dice: random.Random) -> str:
         attempt = card["attempt"]
         return attempt and working_for(attempt["id"]) and attempt
 
-    attempt = eventually(at_work, 60)
+    attempt = eventually(at_work, 120)
     asked = len(model.turns) + 1
-    eventually(lambda: len(model.turns) >= asked, 60)
+    eventually(lambda: len(model.turns) >= asked, 120)
     time.sleep(dice.uniform(0, 0.4))  # it has few turns, and each takes less than a second
     # Between two programs of the attempt there is none for a moment.
-    program = eventually(lambda: working_for(attempt["id"]), 20)[0]
+    program = eventually(lambda: working_for(attempt["id"]))[0]
     os.kill(worker_above(program), signal.SIGKILL)
-    eventually(lambda: not working_for(attempt["id"]), 20)
+    eventually(lambda: not working_for(attempt["id"]))
     return str(attempt["id"])
 
 
@@ -158,7 +158,7 @@ def test_an_agent_mends_a_real_bug_though_its_worker_is_killed_twice(
         api.post("/cards", {**body, "column": "in_progress", "requires": ["claude"]})
         try:
             killed = [kill_the_worker(api, model, dice) for _ in range(2)]
-            eventually(lambda: api.get("/cards/TAB-1")["state"] == "completed", 180)
+            eventually(lambda: api.get("/cards/TAB-1")["state"] == "completed", 300)
             check(installed, api, goal["id"], killed, model, repository)
         except BaseException as error:
             error.add_note(f"KILL_SEED={SEED}")

@@ -161,7 +161,7 @@ class Fate:
                 found: dict[str, Any] | None = self.api.get(f"/cards/{card}")["attempt"]
                 return found if found and found["number"] > last else None
 
-            attempt = eventually(held, 30)
+            attempt = eventually(held, 90)
             time.sleep(self.draw.uniform(0, 1))
             pid = int(attempt["worker"].split("-")[-2])  # builtin-host-pid-…
             with contextlib.suppress(ProcessLookupError):
@@ -233,7 +233,7 @@ def test_a_goal_is_proven_broken_and_proven_again(
         # Everything stops while the question stands open.
         [running] = [p for p in installed._started if p.poll() is None]
         running.send_signal(signal.SIGTERM)
-        running.wait(30)
+        running.wait(60)
         installed.started()
         question = next(m for m in api.every(f"/cards/{plain}/messages") if m["kind"] == "question")
         api.post(f"/cards/{plain}/messages", {"text": "Yes.", "answers": question["id"]})
@@ -244,7 +244,7 @@ def test_a_goal_is_proven_broken_and_proven_again(
         change(repository, 2, "Take as many as asked", plain, well=True)
         ada.done("/complete", {"summary": "done", "evidence": [{"criterion": "3", "met": True}]})
 
-        eventually(lambda: api.get(f"/cards/{script}")["state"] == "review", 90)
+        eventually(lambda: api.get(f"/cards/{script}")["state"] == "review", 180)
         person = Person(installed)
         person.merge(script)
 
@@ -255,10 +255,10 @@ def test_a_goal_is_proven_broken_and_proven_again(
         agent = card("Windows", workflow={"steps": steps}, review_required=True)
         fate.strikes(agent)
         leave.touch()
-        eventually(lambda: api.get(f"/cards/{agent}")["state"] == "review", 90)
+        eventually(lambda: api.get(f"/cards/{agent}")["state"] == "review", 180)
         person.merge(agent)
         person.client.close()
-        eventually(lambda: api.get(path)["status"] == "achieved", 60)
+        eventually(lambda: api.get(path)["status"] == "achieved", 120)
         assert met() == [True, True, True]
 
         # A later change breaks what was proven.
@@ -268,18 +268,18 @@ def test_a_goal_is_proven_broken_and_proven_again(
         change(repository, 2, "Tidy up", late, well=False)
         git(repository, "commit", "-q", "--allow-empty", "-m", "unrelated as well")
         api.post(f"{path}/check")
-        eventually(lambda: api.get(path)["status"] == "active", 60)
+        eventually(lambda: api.get(path)["status"] == "active", 120)
         assert met() == [True, True, False]
 
         def found() -> list[str]:
             events = api.every("/events?board=TOO")
             return [e["data"]["card"] for e in events if e["kind"] == "criterion.regressed"]
 
-        eventually(lambda: found() == [late], 60)
+        eventually(lambda: found() == [late], 120)
         change(repository, 2, "Mend it again", late, well=True)
-        eventually(lambda: api.get(f"{path}/checks")["results"][0]["status"] == "done", 60)
+        eventually(lambda: api.get(f"{path}/checks")["results"][0]["status"] == "done", 120)
         api.post(f"{path}/check")
-        shown = eventually(lambda: (g := api.get(path))["status"] == "achieved" and g, 60)
+        shown = eventually(lambda: (g := api.get(path))["status"] == "achieved" and g, 120)
 
         # Whoever was killed had begun, and somebody else went on.
         ended = [e for e in api.every("/events?board=TOO") if e["kind"] == "attempt.expired"]

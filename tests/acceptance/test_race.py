@@ -102,7 +102,7 @@ def test_of_three_approaches_the_one_that_mends_it_is_merged(
         goal = api.post("/goals", {"board": "TAB", "title": "Green", "criteria": criteria})
         body = {"board": "TAB", "title": "Mend it", "goal": goal["id"], "max_attempts": 1}
         api.post("/cards", {**body, "workflow": plan(tmp_path), "column": "in_progress"})
-        eventually(lambda: api.get("/cards/TAB-1")["state"] == "blocked", 90)
+        eventually(lambda: api.get("/cards/TAB-1")["state"] == "blocked", 180)
         assert regression.FAILING in str(api.every("/cards/TAB-1/steps"))
 
         fork = {"checkpoint": 1, "approaches": list(APPROACHES)}
@@ -114,7 +114,7 @@ def test_of_three_approaches_the_one_that_mends_it_is_merged(
             return {key: api.get(f"/cards/{key}")["state"] for key in racers}
 
         ended = {key: "completed" if key == winner else "cancelled" for key in racers}
-        eventually(lambda: states() == ended, 120)
+        eventually(lambda: states() == ended, 240)
 
         # What was looked at before the race was looked at once.
         for key in racers:

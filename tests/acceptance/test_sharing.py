@@ -132,7 +132,7 @@ def test_every_card_is_done_once_in_its_boards_share_and_within_every_cap(
     with Api(installed.port, TOKEN) as api:
         cards = prepare(api)
         nobody.terminate()
-        nobody.wait(30)
+        nobody.wait(60)
         installed.started()
         logs = followed(api, len(cards))
 

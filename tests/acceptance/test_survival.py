@@ -194,7 +194,7 @@ def test_a_card_survives_the_death_of_its_worker_and_of_everything(
                 for pid in installed.processes():
                     os.kill(pid, signal.SIGKILL)
                 process.wait(60)
-                eventually(lambda: not installed.processes() and not commands(leave), 10)
+                eventually(lambda: not installed.processes() and not commands(leave))
                 process = installed.started()
                 begun_again(counter, step, times=2)
             if number in (KILL_WORKER_IN, KILL_ALL_IN):
@@ -330,4 +330,4 @@ def check_clean_end(installed: Installation, process: Any, leave: Path) -> None:
     """SIGTERM ends everything within ten seconds and leaves no process behind."""
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
-    eventually(lambda: not installed.processes() and not commands(leave), 20)
+    eventually(lambda: not installed.processes() and not commands(leave))

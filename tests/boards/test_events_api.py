@@ -26,7 +26,7 @@ class Stream:
     """A stream of server-sent events, read by a thread."""
 
     def __init__(self, site: Site, path: str, **headers: str) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", site.web.port, timeout=60)
+        self.connection = http.client.HTTPConnection("127.0.0.1", site.web.port, timeout=120)
         self.connection.connect()
         self.socket = self.connection.sock
         headers = {"Accept": "text/event-stream", **headers}
@@ -57,7 +57,7 @@ class Stream:
             pass
         self.ended.set()
 
-    def wait_for(self, count: int, seconds: float = 30) -> list[dict[str, str]]:
+    def wait_for(self, count: int, seconds: float = 60) -> list[dict[str, str]]:
         until(lambda: len(self.messages) >= count, seconds)
         return self.messages[:count]
 
@@ -148,12 +148,12 @@ def test_a_long_poll_returns_with_the_next_event(site: Site) -> None:
     board = site.new_board()
     with ThreadPoolExecutor() as pool:
         began = time.monotonic()
-        waiting = pool.submit(events, site, board["key"], "&after=1&wait_seconds=20")
+        waiting = pool.submit(events, site, board["key"], "&after=1&wait_seconds=30")
         time.sleep(0.5)
         assert not waiting.done()
         site.new_card(board["id"])
-        answer = waiting.result(30)
-        assert time.monotonic() - began < 15
+        answer = waiting.result(60)
+        assert time.monotonic() - began < 25
     assert [event["seq"] for event in answer.body["results"]] == [2]
 
 
@@ -162,30 +162,30 @@ def test_a_long_poll_in_which_nothing_happens_returns_empty_when_its_time_is_up(
     began = time.monotonic()
     answer = events(site, board["key"], "&after=1&wait_seconds=1.2")
     assert answer.body == {"results": [], "next": None, "last_seq": 1}
-    assert 1.1 < time.monotonic() - began < 15
+    assert 1.1 < time.monotonic() - began < 25
 
 
 def test_a_long_poll_with_news_does_not_wait(site: Site) -> None:
     board = site.new_board()
     began = time.monotonic()
-    assert len(events(site, board["key"], "&wait_seconds=20").body["results"]) == 1
-    assert time.monotonic() - began < 10
+    assert len(events(site, board["key"], "&wait_seconds=30").body["results"]) == 1
+    assert time.monotonic() - began < 25
 
 
 def test_whoever_waits_keeps_nobody_else_waiting(site: Site) -> None:
     board = site.new_board()
     with ThreadPoolExecutor(60) as pool:
         waiting = [
-            pool.submit(events, site, board["key"], "&after=1&wait_seconds=20") for _ in range(60)
+            pool.submit(events, site, board["key"], "&after=1&wait_seconds=30") for _ in range(60)
         ]
         time.sleep(1)
         began = time.monotonic()
         for _ in range(5):
             assert site.call("GET", f"/api/v1/boards/{board['key']}").status == 200
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
         site.new_card(board["id"])
         for answer in waiting:
-            assert [event["seq"] for event in answer.result(30).body["results"]] == [2]
+            assert [event["seq"] for event in answer.result(60).body["results"]] == [2]
 
 
 # -- the stream ------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_a_stream_replays_and_then_goes_on_live(site: Site) -> None:
         began = time.monotonic()
         site.new_card(board["id"])
         second = stream.wait_for(2)[1]
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
     assert first["id"] == "1"
     assert first["event"] == "board.created"
     assert second["id"] == "2"
@@ -248,7 +248,7 @@ def test_a_stream_ends_when_its_token_is_revoked(site: Site) -> None:
     with streaming(site, board["key"], "&after=0", **bearer) as stream:
         stream.wait_for(1)
         assert site.call("DELETE", f"/api/v1/tokens/{token['id']}").status == 204
-        assert stream.ended.wait(20)
+        assert stream.ended.wait(60)
 
 
 def test_a_signed_in_person_may_stream(site: Site) -> None:
@@ -269,7 +269,7 @@ def test_a_hundred_streams_keep_nobody_waiting(site: Site) -> None:
             stream.wait_for(1)
         began = time.monotonic()
         assert site.new_card(board["id"]).status == 201
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
         for stream in streams:
             assert [message["id"] for message in stream.wait_for(2)] == ["1", "2"]
 

@@ -155,7 +155,7 @@ class TestShared:
         def make() -> int:
             made.append(1)
             begun.set()
-            assert go.wait(10)
+            assert go.wait(60)
             return len(made)
 
         got: list[int] = []
@@ -165,10 +165,10 @@ class TestShared:
         ]
         for thread in asking:
             thread.start()
-        assert begun.wait(10)
+        assert begun.wait(60)
         go.set()
         for thread in asking:
-            thread.join(10)
+            thread.join(60)
         assert got == [1] * 8
         assert not shared._making
 
@@ -213,6 +213,7 @@ class TestShared:
         assert client.get(f"/boards/{board.key}/changes?at={at}").status_code == 200
 
     def test_what_many_pages_ask_for_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fragments, "time", SimpleNamespace(monotonic=lambda: 100.0))
         board = make_board()
         card, asked = make_card(board, kind="backlog", title="One"), list[Any]()
         really = selectors.some

@@ -209,15 +209,15 @@ def checkpoint_against_cancel() -> list[object]:
         with transaction.atomic():
             held = leases.hold(attempt.pk, add={"checkpoint_number": 1})
             begun.set()
-            cancel_waits.wait(10)
+            cancel_waits.wait(60)
             recovery.insert(held, {"summary": "half way"}, after_step=0)
 
     def cancel() -> None:
-        begun.wait(10)
+        begun.wait(60)
         cards.cancel(card.pk, "user:ann")
 
     def referee() -> None:
-        begun.wait(10)
+        begun.wait(60)
         wait_until_blocked()
         cancel_waits.set()
 

@@ -95,7 +95,7 @@ async def look(
         yield opened
 
 
-async def told(live: ClientConnection, seconds: float = 15) -> Any:
+async def told(live: ClientConnection, seconds: float = 60) -> Any:
     """Return who is there, as the socket says next."""
     async with asyncio.timeout(seconds):
         while True:
@@ -130,9 +130,11 @@ async def test_people_on_two_processes_see_each_other(site: Site) -> None:
                 assert me[frame["me"]] == f"viewer-{board}"
                 card = str(uuid4())
                 await eve_sees.send(json.dumps({"looking": card}))
-                viewers = (await told(ada_sees))["viewers"]
-                assert [v["cards"] for v in viewers if v["name"] != "ada"] == [[card]]
-            assert names(await told(ada_sees)) == {"ada"}
+                cards: list[Any] = []
+                while cards != [[card]]:
+                    viewers = (await told(ada_sees))["viewers"]
+                    cards = [v["cards"] for v in viewers if v["name"] != "ada"]
+            await until(ada_sees, {"ada"})
     finally:
         there.stop()
 

@@ -230,7 +230,7 @@ def test_two_sweeps_and_a_person_at_once_give_one_answer() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert question.answered_by.count() == 1
     assert Event.objects.filter(kind="card.answered").count() == 1
 

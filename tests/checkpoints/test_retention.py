@@ -341,7 +341,7 @@ def test_an_upload_of_what_is_being_collected_wins_or_starts_anew(
     def then_wait(temporary: Path, final: Path) -> None:
         publish(temporary, final)
         published.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     monkeypatch.setattr(artifacts, "_publish", then_wait)
 
@@ -353,10 +353,10 @@ def test_an_upload_of_what_is_being_collected_wins_or_starts_anew(
 
     uploading = threading.Thread(target=upload)
     uploading.start()
-    assert published.wait(20)
+    assert published.wait(60)
     assert artifacts.collect(old.pk[:2], timezone.now()) == 0  # it holds the shard
     go_on.set()
-    uploading.join(20)
+    uploading.join(60)
     assert artifacts.collect(old.pk[:2], timezone.now() - timedelta(days=1)) == 0
     assert artifacts.path_of(old.pk).read_bytes() == b"wanted again"
     assert Artifact.objects.get().pk == old.pk

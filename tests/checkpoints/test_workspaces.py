@@ -1195,7 +1195,7 @@ def test_a_git_that_outlives_its_killed_worker_keeps_the_folder_from_the_next(
 ) -> None:
     monkeypatch.setattr(workspaces, "LOCK_WAIT_SECONDS", 0.1)
     workspace = place.prepare(1)
-    orphan = subprocess.Popen(["sleep", "30"], pass_fds=[workspace._lock])
+    orphan = subprocess.Popen(["sleep", "600"], pass_fds=[workspace._lock])
     workspace.close()
     try:
         assert place.prepare(2).folder.name == "2"

@@ -59,7 +59,7 @@ class Desk:
     def real(self, *words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         """Run ``python -m holdfast words`` as a process of its own."""
         with self.start(*words, **environment) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:

@@ -74,7 +74,7 @@ def httpd():
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd="/tmp") as process:
         try:
-            for _ in range(200):
+            for _ in range(1200):
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
                     break
@@ -127,5 +127,5 @@ def test_up_starts_a_server_that_a_local_login_may_use(desk, tmp_path):
             assert "PAY as operator" in report["role"][1]
         finally:
             os.kill(process.pid, signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
     assert process.returncode in (0, -signal.SIGTERM)

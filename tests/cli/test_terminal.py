@@ -50,7 +50,7 @@ class Terminal:
 
     def finish(self) -> str:
         """Return everything, once the process is over."""
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 60
         while self.process.poll() is None:
             assert time.monotonic() < ends
             self.read()

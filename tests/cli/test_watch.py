@@ -10,7 +10,7 @@ from holdfast.cli.exits import Exit
 
 def ended(process) -> bytes:
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == Exit.INTERRUPTED
     assert b"Traceback" not in said
     return said
@@ -81,7 +81,7 @@ def test_it_ends_when_nobody_reads_on(desk):
         assert process.stderr is not None
         assert process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == Exit.BROKEN_PIPE
+        assert process.wait(60) == Exit.BROKEN_PIPE
         assert process.stderr.read() == b""
 
 

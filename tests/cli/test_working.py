@@ -186,12 +186,12 @@ def test_a_command_is_ended_when_the_lease_is_lost(desk):
     card = desk.card()
     told = desk.claimed("--lease", "2")
     mark = desk.home / "late"
-    code = f"import time; print('up', flush=True); time.sleep(60); open({str(mark)!r}, 'w')"
+    code = f"import time; print('up', flush=True); time.sleep(600); open({str(mark)!r}, 'w')"
     with desk.start("step", "run", "slow", *python(code), **told) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         desk("card", "cancel", card)
-        assert process.wait(30) == Exit.LEASE_LOST
+        assert process.wait(60) == Exit.LEASE_LOST
         process.communicate()
     assert not mark.exists()
 
@@ -234,10 +234,10 @@ def test_a_command_of_work_may_end_the_attempt_itself(desk):
 
 def test_work_stops_its_command_when_a_person_pauses_the_card(desk):
     card = desk.card()
-    with desk.start("work", "--once", "--lease", "2", "--", "sleep", "60") as process:
+    with desk.start("work", "--once", "--lease", "2", "--", "sleep", "600") as process:
         until(lambda: desk.get(f"/cards/{card}")["state"] == "running")
         desk("card", "pause", card)
-        assert process.wait(30) == Exit.ASKED_TO_STOP
+        assert process.wait(60) == Exit.ASKED_TO_STOP
         process.communicate()
     (attempt,) = desk.get(f"/cards/{card}/attempts")["results"]
     assert attempt["status"] == "released"
@@ -248,10 +248,11 @@ def test_work_stops_its_command_when_a_person_pauses_the_card(desk):
 )
 def test_work_hands_its_card_over_when_it_is_told_to_end(desk, number, status):
     card = desk.card()
-    with desk.start("work", "--lease", "30", "--", "sleep", "61.5") as process:
-        until(lambda: desk.get(f"/cards/{card}")["state"] == "running")
+    begun = desk.home / "begun"
+    with desk.start("work", "--lease", "30", "--", "sh", "-c", "> begun; sleep 600") as process:
+        until(begun.exists)
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert b"Traceback" not in err
     (attempt,) = desk.get(f"/cards/{card}/attempts")["results"]
@@ -272,7 +273,7 @@ def test_a_command_goes_with_the_worker_that_is_killed(desk):
 
 
 SCRIPT = """
-eval "$($HOLDFAST claim --card "$1" --worker "$2" --lease 2 --wait 30 --shell)" || exit
+eval "$($HOLDFAST claim --card "$1" --worker "$2" --lease 2 --wait 60 --shell)" || exit
 one=$($HOLDFAST step run one -- sh -c 'echo one >> log; echo first') || exit
 $HOLDFAST step run two --checkpoint 'Two is done.' -- sh -c 'echo two >> log' || exit
 echo "got $one"
@@ -291,7 +292,7 @@ def test_a_script_that_is_killed_is_gone_on_with_by_another(desk):
         killed.communicate()
     (desk.home / "go").touch()
     with desk.spawn(["sh", "-c", SCRIPT, "sh", card, "second"]) as second:
-        out, err = second.communicate(timeout=90)
+        out, err = second.communicate(timeout=180)
     assert second.returncode == 0, err
     assert b"got first" in out
     assert b"step three is in doubt" in err

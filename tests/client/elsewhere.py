@@ -70,8 +70,8 @@ class Elsewhere:
 
     def carried_out(self, *words: str, host: str = "afar", **env: str) -> str:
         """Have a worker carry out one card to where it goes; return what it said."""
-        worker = self.worker("--once", "--wait", "20", *words, host=host, **env)
-        out, _ = worker.communicate(timeout=90)
+        worker = self.worker("--once", "--wait", "60", *words, host=host, **env)
+        out, _ = worker.communicate(timeout=180)
         assert worker.returncode == 0, out
         return out
 

@@ -222,8 +222,8 @@ def test_after_the_end_nothing_more_can_be_said(desk, client, sent: Sent):
 
 def test_the_lease_is_kept_while_the_main_thread_is_blocked(desk, client):
     key = desk.card()
-    with client.claim(worker="ada", card=key, lease_seconds=2) as attempt:
-        time.sleep(4)
+    with client.claim(worker="ada", card=key, lease_seconds=6) as attempt:
+        time.sleep(8)
         with pytest.raises(holdfast.Conflict):
             client.claim(worker="bob", card=key)
         attempt.complete("done")
@@ -233,8 +233,8 @@ def test_the_lease_is_kept_while_the_main_thread_is_blocked(desk, client):
 async def test_the_lease_is_kept_while_the_event_loop_is_blocked(desk: Desk):
     key = desk.card()
     async with desk.aclient() as client:
-        async with await client.claim(worker="ada", card=key, lease_seconds=2) as attempt:
-            time.sleep(4)
+        async with await client.claim(worker="ada", card=key, lease_seconds=6) as attempt:
+            time.sleep(8)
             with pytest.raises(holdfast.Conflict):
                 await client.claim(worker="bob", card=key)
             await attempt.complete("done")
@@ -349,7 +349,7 @@ def test_an_idle_loop_stops_when_it_is_told(desk, client):
     threading.Timer(1, stop.set).start()
     began = time.monotonic()
     assert list(client.work("ada", wait_seconds=0, stop=stop)) == []
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_a_loop_hears_of_a_server_that_refuses_it(desk):

@@ -74,8 +74,8 @@ def test_a_model_step_goes_on_where_its_killed_host_was_and_asks_no_turn_twice(
         env = {name: value for name, value in api.env.items() if name.startswith("OPENAI")}
         given = {"model": "openai:scripted", "prompt": "Release it."}
         card = desk.card(workflow={"steps": [{"key": "release", "llm": given}]})
-        worker = elsewhere.worker("--once", "--wait", "20", "--lease", "2", host="first", **env)
-        worker.communicate(timeout=60)
+        worker = elsewhere.worker("--once", "--wait", "60", "--lease", "2", host="first", **env)
+        worker.communicate(timeout=180)
         assert worker.returncode == -signal.SIGKILL
         elsewhere.carried_out(host="second", **env)
         answer(desk, card, "stable")
@@ -110,7 +110,7 @@ def test_an_agent_reaches_the_server_from_a_host_and_is_followed_on_another(
         prompt = agents.told({"run": mark}, {"run": wait}, {"run": ask}, {"end": "It is done"})
         given = {"cli": "claude", "prompt": prompt["prompt"]}
         card = desk.card(goal=goal["id"], workflow={"steps": [{"key": "mend", "agent": given}]})
-        worker = elsewhere.worker("--once", "--wait", "20", "--lease", "2", host="first", **path)
+        worker = elsewhere.worker("--once", "--wait", "60", "--lease", "2", host="first", **path)
         elsewhere.reached("up")
         until(lambda: ("mend/1/0002-Bash", "succeeded") in desk.steps(card))
         os.kill(worker.pid, signal.SIGKILL)

@@ -53,7 +53,7 @@ def changed(desk: Desk, card: str) -> dict[int, list[str]]:
 def test_a_killed_remote_worker_is_followed_by_a_built_in_one(elsewhere: Elsewhere) -> None:
     desk = elsewhere.desk
     card = desk.card(workflow=steps_of(elsewhere))
-    worker = elsewhere.worker("--once", "--lease", "2", "--wait", "20")
+    worker = elsewhere.worker("--once", "--lease", "2", "--wait", "60")
     elsewhere.reached("twos")
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
@@ -80,8 +80,8 @@ def test_a_killed_built_in_worker_is_followed_by_a_remote_one(elsewhere: Elsewhe
     killed.kill()
     killed.communicate()
     (elsewhere.folder / "gate").touch()
-    worker = elsewhere.worker("--once", "--wait", "20")
-    out, _ = worker.communicate(timeout=60)
+    worker = elsewhere.worker("--once", "--wait", "60")
+    out, _ = worker.communicate(timeout=180)
     assert worker.returncode == 0, out
     assert (elsewhere.count("ones"), elsewhere.count("twos")) == (1, 2), out
     assert desk.get(f"/cards/{card}")["state"] == "review", out
@@ -97,7 +97,7 @@ def test_a_drained_worker_ends_its_step_and_hands_the_card_over(elsewhere: Elsew
     elsewhere.reached("twos")
     worker.terminate()
     (elsewhere.folder / "gate").touch()
-    out, _ = worker.communicate(timeout=60)
+    out, _ = worker.communicate(timeout=180)
     assert worker.returncode == 0, out
     (attempt,) = desk.attempts(card)
     assert (attempt["status"], attempt["reason"]) == ("released", "drained"), out
@@ -131,10 +131,10 @@ def test_a_cancelled_card_is_let_go_and_what_it_left_is_kept(elsewhere: Elsewher
     desk = elsewhere.desk
     slow = f"echo half > half.txt; echo x >> {elsewhere.folder}/up; sleep 1000"
     card = desk.card(workflow={"steps": [{"key": "slow", "run": slow}]})
-    worker = elsewhere.worker("--once", "--wait", "20", "--lease", "3")
+    worker = elsewhere.worker("--once", "--wait", "60", "--lease", "3")
     elsewhere.reached("up")
     desk.steer(card, "cancel")
-    out, _ = worker.communicate(timeout=60)
+    out, _ = worker.communicate(timeout=180)
     assert worker.returncode == 0, out
     (left,) = desk.get(f"/cards/{card}/salvages")["results"]
     files = desk.get(f"/cards/{card}/salvages/{left['id']}/diff")

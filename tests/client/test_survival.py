@@ -61,7 +61,7 @@ def start(tmp_path: Path, desk: Desk) -> Iterator[object]:
         process.stdout.close()
 
 
-def said(process: subprocess.Popen[str], seconds: float = 30) -> str:
+def said(process: subprocess.Popen[str], seconds: float = 120) -> str:
     """Return what the process said until it ended."""
     out, _ = process.communicate(timeout=seconds)
     return out
@@ -85,7 +85,7 @@ def test_the_worker_of_the_readme_survives_kill_9(desk: Desk, start, tmp_path: P
     recorded = [key for key, status in desk.steps(key) if status == "succeeded"]
     assert len(recorded) >= 2
     again = start(source, desk)
-    until(lambda: desk.get(f"/cards/{key}")["state"] == "completed", 90)
+    until(lambda: desk.get(f"/cards/{key}")["state"] == "completed", 180)
     again.terminate()
     assert again.wait(60) == 0, said(again)
 

@@ -64,7 +64,7 @@ def test_an_absent_redis_costs_the_caller_nothing(settings: Any) -> None:
     began = time.monotonic()
     for seq in range(1000):
         herald.tell(board_id, seq)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     assert len(herald._news) <= 1
 
 
@@ -77,11 +77,11 @@ def test_redis_carries_the_newest_number_of_each_board(settings: Any) -> None:
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         with client.pubsub(ignore_subscribe_messages=True) as ear:
             ear.subscribe(hints.REDIS_CHANNEL)
-            ear.get_message(timeout=1)
+            ear.get_message(timeout=30)
             for seq in range(1, 4):
                 herald.tell(board_id, seq)
             said: set[tuple[UUID, int] | None] = set()
-            ends = time.monotonic() + 5
+            ends = time.monotonic() + 60
             while (board_id, 3) not in said and time.monotonic() < ends:
                 if message := ear.get_message(timeout=0.5):
                     said.add(hints.parse(message["data"].decode()))

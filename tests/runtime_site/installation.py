@@ -144,7 +144,7 @@ class Installation:
 
     def pids(self, role: str) -> list[int]:
         """Return the processes of a part, its oldest (the leader) first."""
-        return sorted(pid for pid, found in self.processes().items() if found == role)
+        return sorted((p for p, r in self.processes().items() if r == role), key=_started_at)
 
     def pool(self) -> dict[str, int]:
         """Return the newest cluster's members by what the log says they are."""
@@ -197,8 +197,18 @@ def _role(words: list[str]) -> str:
 
 
 def _parent(pid: int) -> int:
+    return _stat(pid, 1)
+
+
+def _started_at(pid: int) -> tuple[int, int]:
+    """Return what orders processes by age: the ids begin anew when they have run out."""
+    return _stat(pid, 19), pid
+
+
+def _stat(pid: int, field: int) -> int:
+    """Return a number that /proc/PID/stat has after the name; 0 for a process that is gone."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[field])
     except (OSError, IndexError):
         return 0
 

@@ -17,6 +17,8 @@ from django.views.decorators.csrf import csrf_exempt
 
 released = threading.Event()
 asked: list[str | None] = []
+#: ``hold`` has a thread.
+held = threading.Event()
 answers: list[int] = []
 ended: list[str] = []
 
@@ -26,7 +28,8 @@ def thread(request: Any) -> JsonResponse:
 
 
 def hold(request: Any) -> HttpResponse:
-    released.wait(10)
+    held.set()
+    released.wait(60)
     return HttpResponse("released")
 
 
@@ -61,7 +64,7 @@ def file(request: Any) -> FileResponse:
 
 async def _ticks() -> Any:
     try:
-        for number in range(1000):
+        for number in range(100_000):
             yield f"{number}\n"
             await asyncio.sleep(0.005)
     finally:

@@ -53,7 +53,7 @@ class News:
 class Worker:
     """Waits for one card as a parked request does, and says what it got."""
 
-    def __init__(self, *skills: str, seconds: float = 10) -> None:
+    def __init__(self, *skills: str, seconds: float = 60) -> None:
         self.asked = 0
         self.got: str | None = None
         self.work = asyncio.ensure_future(self._wait(frozenset(skills), seconds))
@@ -74,7 +74,7 @@ class Worker:
 
 
 async def _done(*workers: Worker) -> None:
-    await asyncio.wait_for(asyncio.gather(*(w.work for w in workers)), 10)
+    await asyncio.wait_for(asyncio.gather(*(w.work for w in workers)), 60)
 
 
 async def _stop(*workers: Worker) -> None:
@@ -167,7 +167,7 @@ async def test_a_card_that_nobody_can_be_given_is_not_asked_for_without_end(
     async def refused() -> int:
         asked = 0
         with waiting.guest(Skills(frozenset())) as guest:
-            while await guest.called(waiting.mark(), 1.2 - 0.01 * asked):
+            while await guest.called(waiting.mark(), 60):
                 asked += 1
                 if asked == 3:
                     return asked
@@ -180,14 +180,15 @@ async def test_a_card_that_nobody_can_be_given_is_not_asked_for_without_end(
     assert asyncio.get_running_loop().time() - began > 0.9
 
 
-async def test_what_was_committed_while_it_asked_is_looked_for() -> None:
+async def test_what_was_committed_while_it_asked_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "LOOK_ANYWAY_SECONDS", 600)  # not by the clock
     mark = waiting.mark()
     CARDS["just now"] = set()
     waiting.announce()  # nobody waits yet
     with waiting.guest(Skills(frozenset())) as guest:
-        began = asyncio.get_running_loop().time()
-        assert await guest.called(mark, 5)
-        assert asyncio.get_running_loop().time() - began < 0.9, "not by the clock"
+        assert await guest.called(mark, 60)
 
 
 async def test_what_becomes_possible_by_time_alone_is_found() -> None:
@@ -201,7 +202,7 @@ async def test_what_becomes_possible_by_time_alone_is_found() -> None:
 async def test_news_are_told_to_all() -> None:
     async def follow() -> bool:
         with waiting.guest(News()) as guest:
-            return await guest.called(waiting.mark(), 5)
+            return await guest.called(waiting.mark(), 60)
 
     following = [asyncio.ensure_future(follow()) for _ in range(50)]
     await asyncio.sleep(0.05)

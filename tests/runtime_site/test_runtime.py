@@ -36,7 +36,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with installation(tmp_path_factory.mktemp("up") / "data", WORKERS="2") as made:
         made.until_ready(made.start())  # from nothing, as the first start is
         until(lambda: "Ctrl-C stops it" in made.said())
+        until_complete(made)
         yield made
+
+
+def until_complete(made: Installation) -> dict[str, int]:
+    """Return the cluster's members once both workers and all others of the tree are there."""
+    until(lambda: made.said().count("ready for work") == 2)
+    until(lambda: set(made.processes().values()) == PARTS)
+    return until(lambda: pool if len(pool := made.pool()) == 4 else {})
 
 
 def sentence(said: str) -> str:
@@ -54,8 +62,8 @@ def test_it_shows_where_it_is_and_a_link_that_signs_in_once(running: Installatio
     assert f"http://127.0.0.1:{running.port}" in running.said()
     opener = urllib.request.build_opener(NoRedirects())
     url = f"http://127.0.0.1:{running.port}{running.link()}"
-    assert opener.open(url, timeout=10).status == 302
-    assert opener.open(url, timeout=10).status == 403
+    assert opener.open(url, timeout=60).status == 302
+    assert opener.open(url, timeout=60).status == 403
 
 
 def test_all_parts_run_and_each_says_its_name(running: Installation) -> None:
@@ -195,7 +203,7 @@ def test_ctrl_c_in_the_terminal_ends_everything(fresh: Installation) -> None:
 @pytest.mark.chaos
 def test_a_part_that_ignores_the_request_is_made_to_end(fresh: Installation) -> None:
     process = fresh.started()
-    os.kill(fresh.pids("sweep")[0], signal.SIGSTOP)
+    os.kill(until(lambda: fresh.pids("sweep"))[0], signal.SIGSTOP)
     began = time.monotonic()
     process.terminate()
     assert process.wait(60) == 0
@@ -221,6 +229,7 @@ def test_the_supervisor_killed_leaves_no_process_and_a_new_start_works(
 @pytest.mark.parametrize("part", ["web", "sweep", "workers"])
 def test_a_part_that_is_killed_is_started_again(fresh: Installation, part: str) -> None:
     process = fresh.started()
+    until_complete(fresh)
     leader, before = fresh.pids(part)[0], set(fresh.pids(part))
     os.kill(leader, signal.SIGKILL)
     until(lambda: fresh.pids(part) and leader not in fresh.pids(part))
@@ -235,8 +244,7 @@ def test_a_member_of_the_cluster_that_is_killed_is_replaced(
     fresh: Installation, member: str
 ) -> None:
     process = fresh.started()
-    until(lambda: fresh.said().count("ready for work") == 2)  # all of them, before they are counted
-    pool = until(lambda: p if len(p := fresh.pool()) == 4 else None)
+    pool = until_complete(fresh)  # all of them, before they are counted
     size = len(fresh.pids("workers"))
     os.kill(pool[member], signal.SIGKILL)
     until(lambda: pool[member] not in fresh.processes())
@@ -259,7 +267,7 @@ def supervise(parts: list[tuple[str, list[str]]]) -> subprocess.CompletedProcess
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -267,7 +275,7 @@ def supervise(parts: list[tuple[str, list[str]]]) -> subprocess.CompletedProcess
 def test_a_part_that_never_comes_up_ends_it_with_a_sentence() -> None:
     done = supervise(
         [
-            ("well", [sys.executable, "-c", "import time; time.sleep(60)"]),
+            ("well", [sys.executable, "-c", "import time; time.sleep(600)"]),
             ("ill", [sys.executable, "-c", "raise SystemExit(3)"]),
         ]
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 PTRACE_ATTACH, PTRACE_DETACH = 16, 17
-SECONDS = 3.0
+SECONDS = 20.0
 
 Escape = Callable[[dict[str, Any]], object]
 
@@ -77,7 +77,7 @@ def below_the_mounts(t: dict[str, Any]) -> str:
     """the data folder by unmounting what hides it, in a namespace of its own"""
     script = f"umount -l {t['data']}; cat {t['data']}/secret_key"
     shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
-    return subprocess.run(shell, capture_output=True, text=True, timeout=10).stdout
+    return subprocess.run(shell, capture_output=True, text=True, timeout=60).stdout
 
 
 def write_to_the_store(t: dict[str, Any]) -> str:

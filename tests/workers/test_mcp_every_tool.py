@@ -85,7 +85,7 @@ class Agent:
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return httpx.post(f"{self.site.web.origin}/mcp", content=raw, headers=sent, timeout=30)
+        return httpx.post(f"{self.site.web.origin}/mcp", content=raw, headers=sent, timeout=60)
 
     def rpc(self, method: str, params: Any = None, **headers: str) -> Any:
         body = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params or {}}
@@ -262,7 +262,7 @@ def test_an_unknown_method_and_a_notification(agent: Agent) -> None:
     assert agent.rpc("tools/destroy")["error"]["code"] == -32601
     assert agent.post({"jsonrpc": "2.0", "method": "notifications/initialized"}).status_code == 202
     for method in ("GET", "DELETE", "PUT"):
-        answer = httpx.request(method, f"{agent.site.web.origin}/mcp", timeout=30)
+        answer = httpx.request(method, f"{agent.site.web.origin}/mcp", timeout=60)
         assert answer.status_code == 405
 
 

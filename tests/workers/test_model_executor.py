@@ -108,7 +108,7 @@ def test_a_step_taken_over_asks_for_no_turn_that_is_on_record(bench: Bench) -> N
     with serving(script) as api:
         card = bench.card(step(api))
         assert bench.run(card) == Outcome.LOST
-        assert api.gone.wait(10)
+        assert api.gone.wait(60)
         assert bench.run(card) == Outcome.COMPLETED
     assert sorted(api.answered) == [0, 1, 2, 3, 4, 5]
     assert {p.name for p in trees(card)[0].glob("*.txt")} == {f"{n}.txt" for n in range(5)}
@@ -173,7 +173,7 @@ def test_a_request_in_flight_is_abandoned_when_the_card_is_cancelled(bench: Benc
         assert api.hung.wait(60)
         cards.cancel(card.pk, SYSTEM.actor)
         assert work.result() == Outcome.LOST
-        assert api.gone.wait(10)
+        assert api.gone.wait(60)
 
 
 def test_a_shutdown_in_a_request_gives_the_card_back(

@@ -56,7 +56,8 @@ def test_a_nudge_rolls_back_with_what_it_was_for(broker: WakingBroker) -> None:
     assert taken(broker) is None
 
 
-def test_a_commit_elsewhere_wakes_it(broker: WakingBroker) -> None:
+def test_a_commit_elsewhere_wakes_it(broker: WakingBroker, monkeypatch: Any) -> None:
+    monkeypatch.setattr(qbroker, "LOOK_SECONDS", 600)  # the next regular look is far away
     assert taken(broker) is None  # looked, and waited in vain
 
     def enqueue() -> None:
@@ -68,9 +69,7 @@ def test_a_commit_elsewhere_wakes_it(broker: WakingBroker) -> None:
     other.start()
     began = time.monotonic()
     while (found := taken(broker)) is None:
-        assert time.monotonic() - began < 3
-    # Woken, not by the next regular look.
-    assert time.monotonic() - began < 1.5 < qbroker.LOOK_SECONDS
+        assert time.monotonic() - began < 60
     assert found == keys()[0]
     other.join()
 
