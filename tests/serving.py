@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests import schema
+from tests import ports, schema
 
 ROOT = Path(__file__).resolve().parent.parent
 #: PostgreSQL, whatever this run of the tests is on.
@@ -166,10 +165,7 @@ class Site:
 
     def serve(self, *, port: int = 0, **extra: str) -> Web:
         """Return a new web process that answers."""
-        with socket.socket() as listening:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(("127.0.0.1", port))
-            listening.listen(1024)
+        with ports.listening(port) as listening:
             port = listening.getsockname()[1]
             self.log = self.folder / "web.log"
             with self.log.open("ab") as log:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from holdfast.cli.exits import Exit
+from tests import ports
 from tests.runtime_site.installation import installation
 
 
@@ -45,9 +46,7 @@ def test_where_all_is_well_it_says_so_line_by_line(desk, tmp_path):
 
 
 def test_a_server_that_is_away_is_named_with_what_helps(desk):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"http://127.0.0.1:{ports.free()}"
     verdict, said = found(desk, HOLDFAST_URL=url)["server"]
     assert verdict == "wrong"
     assert url in said
@@ -62,27 +61,21 @@ def test_what_answers_and_is_no_holdfast_is_told_apart(desk, httpd):
 
 @pytest.fixture
 def httpd():
-    """Some other web server."""
-    import subprocess
-    import time
-    import urllib.request
+    """Some other web server, which has no such page."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd="/tmp") as process:
-        try:
-            for _ in range(1200):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
-                    break
-                except OSError:
-                    time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def test_tokens_that_do_not_serve_are_named(desk):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import stat
 from pathlib import Path
 
@@ -11,12 +10,7 @@ import pytest
 
 from holdfast.cli import COMMANDS, root
 from holdfast.cli.exits import Exit
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests import ports
 
 
 def test_each_trouble_has_a_status_of_its_own(desk):
@@ -46,7 +40,7 @@ def test_a_viewer_may_look_and_not_touch(desk):
 
 
 def test_a_server_that_is_away_is_waited_for_and_then_named(desk):
-    nowhere = f"http://127.0.0.1:{unused_port()}"
+    nowhere = f"http://127.0.0.1:{ports.free()}"
     said = desk("me", status=Exit.UNREACHABLE, HOLDFAST_URL=nowhere).stderr
     assert nowhere in said
     assert "Is the server running" in said
@@ -157,7 +151,7 @@ def test_commands_cards_and_boards_are_completed(desk):
 
 
 def test_completion_is_silent_without_a_server(desk):
-    told = {"HOLDFAST_URL": f"http://127.0.0.1:{unused_port()}"}
+    told = {"HOLDFAST_URL": f"http://127.0.0.1:{ports.free()}"}
     told |= {
         "_HOLDFAST_COMPLETE": "bash_complete",
         "COMP_WORDS": "holdfast card show ",

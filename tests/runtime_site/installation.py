@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests import schema
+from tests import ports, schema
 
 T = TypeVar("T")
 
@@ -37,21 +34,12 @@ def until(happened: Callable[[], T], seconds: float = 60.0) -> T:
     return result
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago, and that no outgoing connection is given."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_768)  # Linux gives those from 32768
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 class Installation:
     """A data folder with a port, and whatever runs on it."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = ports.free()
         self.log = folder.parent / f"{folder.name}.log"
         self._environment = environment
         self._started: list[subprocess.Popen[bytes]] = []

@@ -17,7 +17,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from tests import serving
+from tests import ports, serving
 
 TOOLS = {
     "claim_card",
@@ -231,9 +231,7 @@ def test_an_unknown_version_names_those_spoken(site: serving.Site) -> None:
 
 
 async def test_it_works_under_uvicorn_too_and_ends_when_asked(site: serving.Site) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = ports.free()
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "runtime_site.asgi:application", "--port", str(port)],
         env=site.environment(PORT=str(port)),
