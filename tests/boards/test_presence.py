@@ -91,6 +91,7 @@ async def look(
         f"ws://127.0.0.1:{web.port}/ws/boards/{board}?after=0{query}",
         additional_headers={"Origin": web.origin, **headers},
         proxy=None,
+        ping_interval=None,  # a test may be slow to read
     ) as opened:
         yield opened
 

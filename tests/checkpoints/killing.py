@@ -23,8 +23,18 @@ def say(told: Path, *words: object) -> None:
         os.fsync(out.fileno())
 
 
-def killed(work: Callable[[], None], told: Path, rng: random.Random) -> None:
-    """Let a child work for a moment and kill it, mostly with the git that it runs."""
+def paced(work: Callable[[], None], quick_seconds: float) -> float:
+    """Do the work; return how many times slower it was than a quick machine at rest is."""
+    began = time.monotonic()
+    work()
+    return max(1.0, (time.monotonic() - began) / quick_seconds)
+
+
+def killed(work: Callable[[], None], told: Path, rng: random.Random, *, pace: float = 1.0) -> None:
+    """Let a child work for a moment and kill it, mostly with the git that it runs.
+
+    ``pace`` is how many times slower this machine is than a quick one at rest, see ``paced``.
+    """
     connection.close()
     pid = os.fork()
     if pid == 0:
@@ -36,7 +46,7 @@ def killed(work: Callable[[], None], told: Path, rng: random.Random) -> None:
         finally:
             sys.stderr.flush()
             os._exit(1)
-    time.sleep(rng.uniform(0.1, 4))
+    time.sleep(rng.uniform(0.1, 4) * pace)
     children = Path(f"/proc/{pid}/task/{pid}/children")
     running = children.read_text().split() if children.exists() else []
     os.kill(pid, signal.SIGKILL)

@@ -20,12 +20,14 @@ from checkpoints import joining, lines
 from checkpoints.models import Checkpoint
 from checkpoints.stores import store_of
 from checkpoints.verifying import verify
-from tests.checkpoints.killing import killed, say
+from tests.checkpoints.killing import killed, paced, say
 from tests.checkpoints.test_merging import Place
 from tests.factories import claimed, make_card
 
 KILLS = 100 if os.environ.get("FULL") else 10
 SEED = int(os.environ.get("SEED") or 7)
+#: One card from its claim to its end.
+QUICK_SECONDS = 0.3
 State = Card.State
 WORKFLOW = {"steps": [{"key": "a", "run": "true"}]}
 
@@ -115,9 +117,16 @@ def test_races_and_parts_are_brought_to_an_end_whenever_it_is_killed(
     told = tmp_path / "told"
     told.touch()
     rng = random.Random(SEED)
+
+    def once() -> None:
+        attempt = claimed(make_card(place.board))
+        place.changes(attempt, {"first.py": "first\n"})
+        leases.complete(attempt.pk, "done")
+
+    pace = paced(once, QUICK_SECONDS)
     for number in range(1, KILLS + 1):
         seed = SEED * 10_000 + number
-        killed(lambda seed=seed: work(place, told, seed), told, rng)  # type: ignore[misc]
+        killed(lambda seed=seed: work(place, told, seed), told, rng, pace=pace)  # type: ignore[misc]
         if number % 5 == 0:
             look(told)
     bring_to_an_end(place, told, rng)

@@ -197,7 +197,9 @@ def test_forked_children_end_nothing_and_no_exit_hangs(desk: Desk, start):
         """
     )
     out = said(worker)
-    assert (worker.returncode, out) == (0, "the end\n")
+    # A heartbeat may have had to say that it was not answered in time.
+    assert (worker.returncode, out.splitlines()[-1:]) == (0, ["the end"]), out
+    assert "Traceback" not in out
     assert [a["status"] for a in desk.attempts(key)] == ["succeeded"]
 
 
