@@ -311,6 +311,28 @@ async def test_focus_is_seen_in_forced_colours(site: Site, open_page: Open) -> N
     assert unfilled == []
 
 
+#: How much lighter or darker the full bars of a priority are than the empty ones.
+BARS = """() => {
+  const light = node => { const [r, g, b] = getComputedStyle(node).backgroundColor
+      .match(/[0-9.]+/g).map(n => n / 255)
+      .map(n => n <= 0.04045 ? n / 12.92 : ((n + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05; };
+  const [one, other] = [1, 3].map(n => light(document.querySelector(
+    `.card .prio[data-p="1"] i:nth-child(${n})`)));
+  return Math.max(one, other) / Math.min(one, other);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_in_high_contrast_a_low_priority_is_no_high_one(
+    site: Site, open_page: Open, scheme: str
+) -> None:
+    board = site.new_board()["key"]
+    new_card(site, board, "Some day", priority=3)
+    page = await open_page(f"/boards/{board}", theme="contrast", color_scheme=scheme)
+    assert await page.evaluate(BARS) > 3
+
+
 async def test_nothing_moves_for_those_who_ask_for_less_motion(site: Site, open_page: Open) -> None:
     board, _ = furnished(site)
     page = await open_page(f"/boards/{board}", reduced_motion="reduce")
