@@ -120,6 +120,7 @@ class Workspace:
         self._counts: Counts | None = None  # from the base to that tree, where they are known
         self._keep_ignored = Globs(keep_ignored)
         self._linked: frozenset[bytes] | None = None  # see _submodules
+        self._linked_in: dict[str, frozenset[bytes]] = {}  # by tree, where that is known
         self._apart = f"{folder.parent.name}-{uuid.uuid4().hex}"
         self._recorded: dict[str, Description] = {}
 
@@ -282,6 +283,7 @@ class Workspace:
                     message = described.message(summary)
                     commit = self.store.commit(tree, message, parent=self.head, git=self._git)
             self._tree = tree
+            self._linked_in[tree] = self._submodules()
             if counting is not None:
                 self._counts = counts = counting.result()
         if commit != self.head:
@@ -338,18 +340,22 @@ class Workspace:
         self._check_tree()
         then_skipped = {item.path for item in self._at(commit).skipped}
         undone, strays = self._set_aside(commit, then_skipped, left_by)
+        then = self._at(commit).tree
+        if self._tree == then and not strays and not then_skipped:
+            self.head = self._began = commit  # the files are those of the index, it those of then
+            return undone
         wanted = self._paths_of(commit, [item.path for item in strays])
         for item in strays:
             if item.path.rstrip(b"/") not in wanted:
                 _remove(self.tree, item.path)
-        self._tree, self._counts, self._linked = None, None, None
+        self._tree, self._counts, self._linked = None, None, self._linked_in.get(then)
         unknown = self._unknown_to(commit)
         self._forget(unknown)
         self._run("read-tree", "--reset", "-u", commit)
         for path in self._no_longer_ignored(unknown):
             _remove(self.tree, path)
         self.head = self._began = commit
-        self._tree = self._at(commit).tree
+        self._tree = then
         return undone
 
     def _unknown_to(self, commit: str) -> list[bytes]:
@@ -399,9 +405,11 @@ class Workspace:
         with self._writing():
             # Left out then: whatever stands there now is as good as what stood there then.
             left_out = sorted(then_skipped - self._submodules())
-            self._forget([*left_out, *self._below([p for p in left_out if p.endswith(b"/")])])
-            now_skipped, _ = self._add(also_excluded=then_skipped)
-            before = self._write_tree()
+            if left_out:
+                self._forget([*left_out, *self._below([p for p in left_out if p.endswith(b"/")])])
+                self._tree = None
+            now_skipped, touched = self._add(also_excluded=then_skipped)
+            before = self._tree if self._tree and not touched else self._write_tree()
             self._tree, self._counts = before, None
             # What is ignored stays as it is, where no snapshot can hold it.
             strays = [
@@ -476,6 +484,9 @@ class Workspace:
                 self._git = plain.having(**variables, GIT_INDEX_FILE=str(draft))
                 yield
             draft.replace(index)
+        except BaseException:
+            self._tree = None
+            raise
         finally:
             self._git = plain
             draft.unlink(missing_ok=True)

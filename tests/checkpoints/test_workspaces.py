@@ -597,8 +597,11 @@ def test_ignored_files_are_kept_by_pattern_without_a_walk_through_what_is_ignore
 ) -> None:
     place.write(".gitignore", "*.log\nbuild/\n.venv/\nnode_modules/\n*.cache\n")
     place.commit()
-    workspace = place.prepare(1, keep_ignored=["**/node_modules", "build/*.state", "src/?.log"])
+    workspace = place.prepare(
+        1, keep_ignored=["**/node_modules", "build/*.state", "src/?.log", "build/**/cells"]
+    )
     kept = {
+        "build/deep/er/cells/1",  # within what is ignored, which the pattern names
         "node_modules/a.js", "src/deep/node_modules/b/c.js", "build/x.state", "build/d.state/e",
         "src/a.log",
     }  # fmt: skip
@@ -978,7 +981,7 @@ def test_objects_are_durable_before_a_snapshot_returns(
     assert any(e.get("category") == "fsync" and e["key"].endswith("hardware-flush") for e in told)
 
 
-def test_a_snapshot_costs_what_changed_and_one_walk(
+def test_a_snapshot_and_a_restore_cost_what_changed_and_one_walk(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(200):
@@ -992,11 +995,11 @@ def test_a_snapshot_costs_what_changed_and_one_walk(
     plain = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(fd), plain(fd)))
 
-    def costs(what: str) -> tuple[int, int, int]:
+    def costs(what: str, restore: bool = False) -> tuple[int, int, int]:
         """Return git's processes, the folders they walked, and the files brought to the disk."""
         trace.unlink(missing_ok=True)
         flushed.clear()
-        workspace.snapshot(what)
+        workspace.restore(workspace.head) if restore else workspace.snapshot(what)
         told = [json.loads(line) for line in trace.read_text().splitlines()]
         walked = [e["value"] for e in told if e.get("key") == "directories-visited"]
         return sum(e["event"] == "start" for e in told), sum(map(int, walked)), len(flushed)
@@ -1010,6 +1013,15 @@ def test_a_snapshot_costs_what_changed_and_one_walk(
     # 20 files (two alike), 10 folders, the root, the commit; where they lie, and what names that.
     assert synced <= 2 * (20 + 10 + 1 + 1) + 1
     assert costs("nothing") == (2, folders, 0)
+    # What is there already is not brought back; what is undone is kept first.
+    assert costs("nothing", restore=True) == (2, folders, 0)
+    before = contents(workspace.tree)
+    (workspace.tree / "d1/f1").write_text("by mistake\n")
+    (workspace.tree / "d2/f2").unlink()
+    processes, walked, synced = costs("two edits", restore=True)
+    assert (processes, walked) == (7, folders)
+    assert 0 < synced <= 2 * (1 + 2 + 1 + 1) + 1  # a file, two folders, the root, the commit
+    assert contents(workspace.tree) == before
     # Patterns that may match anywhere cost a second walk, ignored folders left out.
     for n in range(50):
         (workspace.tree / f".venv/lib{n}").mkdir(parents=True)
