@@ -26,7 +26,7 @@ from boards.planning import wanting
 from boards.views import for_people, frame, may_operate, may_write, principal
 from checkpoints import artifacts, lineage
 from events import log
-from goals import checks
+from goals import checks, discoveries
 from goals.models import Criterion, Decision, Discovery, Evidence, Goal, Regression
 from kernel.access import Role, hidden
 from kernel.limits import whole_number
@@ -225,6 +225,19 @@ def evidence(request: HttpRequest, goal: UUID, evidence: int) -> HttpResponse:
         "cut": cut,
     }
     return render(request, "goals/evidence.html", shown)
+
+
+@require_GET
+@for_people
+def merging(request: HttpRequest, discovery: UUID) -> HttpResponse:
+    """The form that makes a discovery one with another: those that look alike come first."""
+    found = Discovery.objects.filter(pk=discovery).first()
+    if found is None:
+        raise hidden("discovery")
+    lookup.board(principal(request), found.board_id, Role.MEMBER)
+    alike, rest = discoveries.mergeable(found)
+    shown = {"d": found, "alike": alike, "rest": rest}
+    return render(request, "checkpoints/_merging.html", shown)
 
 
 def _output(row: Evidence) -> tuple[str, int]:

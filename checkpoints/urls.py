@@ -18,6 +18,7 @@ urlpatterns = [
     path("boards/<str:key>/goals/new", goal_pages.new_goal, name="new_goal"),
     path("goals/<uuid:goal>", goal_pages.goal, name="goal"),
     path("goals/<uuid:goal>/evidence/<int:evidence>", goal_pages.evidence, name="evidence"),
+    path("discoveries/<uuid:discovery>/merge", goal_pages.merging, name="merging"),
     path("artifacts/<str:sha256>/picture", views.artifact_picture, name="artifact-picture"),
     path("artifacts/<str:sha256>/notebook", views.artifact_notebook, name="artifact-notebook"),
     path("markdown", views.preview, name="preview"),

@@ -116,6 +116,17 @@ def resembling(discovery: Discovery) -> list[dict[str, Any]]:
     return found[:TOLD]
 
 
+def mergeable(discovery: Discovery) -> tuple[list[Discovery], list[Discovery]]:
+    """Return the others that it can be made one with: those that look alike, the most alike
+    first, and the newest of the rest."""
+    scope = Q(goal_id=discovery.goal_id, board_id=discovery.board_id)
+    others = Discovery.objects.filter(scope, status__in=STANDING).exclude(pk=discovery.pk)
+    named = [UUID(one["id"]) for one in resembling(discovery)]
+    alike = others.in_bulk(named)
+    rest = others.exclude(pk__in=named).order_by("-at").defer("detail")
+    return [alike[pk] for pk in named if pk in alike], list(rest[:COMPARED])
+
+
 def lock_again(
     goal_id: UUID | None, card_id: UUID, kinds_and_titles: Iterable[tuple[str, str]]
 ) -> None:
@@ -221,10 +232,14 @@ def merge(discovery_id: UUID, into_id: UUID, actor: str) -> Discovery:
             raise Invalid.field("into", "must be a discovery of the same goal.")
         if gone.status not in STANDING or kept.status not in STANDING:
             raise TransitionRefused("Only discoveries that stand can be merged.")
-        seen = gone.seen
+        seen, stands = gone.seen, (kept.status, kept.revived_because)
         _seen(kept, gone.detail, gone.severity, kept.card_id, gone.pinned)
-        Discovery.objects.filter(pk=into_id).update(seen=F("seen") + seen - 1)
         kept.seen += seen - 1
+        # Nobody met it again: what it had become it still is, and a card of the one is of both.
+        kept.status, kept.revived_because = stands
+        if gone.status == Status.PROPOSED != kept.status:
+            kept.status, kept.proposed_card_id = Status.PROPOSED, gone.proposed_card_id
+        kept.save(update_fields=["seen", "status", "revived_because", "proposed_card_id"])
         gone.status, gone.resolved_at = Status.RESOLVED, timezone.now()
         gone.resolution = f"The same as “{kept.title}”."
         gone.save(update_fields=["status", "resolved_at", "resolution"])

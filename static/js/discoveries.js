@@ -1,9 +1,9 @@
-/* What is done about a discovery where it is shown: a card is made of it, it is tried again, or it
-   is settled. */
+/* What is done about a discovery where it is shown: a card is made of it, it is tried again, it is
+   made one with another, or settled. */
 import {call} from "./api.js";
 import {gettext} from "./words.js";
 
-export const ABOUT = "[data-card-of], [data-revive], [data-resolve]";
+export const ABOUT = "[data-card-of], [data-revive], [data-merge], [data-resolve]";
 
 /* Does what the form is for and gives the sentence that says so. */
 export async function settled({dataset, elements}, submitter) {
@@ -14,6 +14,10 @@ export async function settled({dataset, elements}, submitter) {
   if (dataset.revive) {
     await call("POST", `/discoveries/${dataset.revive}/revive`, {because: elements.because.value});
     return gettext("Saved.");
+  }
+  if (dataset.merge) {
+    const kept = await call("POST", `/discoveries/${dataset.merge}/merge`, {into: elements.into.value});
+    return gettext("Merged: “{title}” stands for both.", kept);
   }
   const wont = submitter?.name === "wont_do" ? {wont_do: true} : {};
   await call("POST", `/discoveries/${dataset.resolve}/resolve`, {resolution: elements.resolution.value, ...wont});

@@ -8,6 +8,7 @@ from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import Open
 from tests.browser.goalwork import Work, furnished
+from tests.browser.test_access import problems
 from tests.serving import Site, until
 
 pytestmark = pytest.mark.browser
@@ -117,6 +118,28 @@ async def test_discoveries_are_settled_where_they_stand(work: Work, open_page: O
         "The ledger and the job disagree by a cent"
     )
     await expect(row(page, "Rewrite the job")).to_contain_text("Rounding differs")
+
+
+async def test_discoveries_are_made_one_by_keys(work: Work, open_page: Open) -> None:
+    found = {"kind": "architecture_issue", "title": "Modules share a walrus cache: two of them"}
+    work.call("POST", f"/goals/{work.goal}/discoveries", found)
+    page = await opened(open_page, work, f"/goals/{work.goal}?tab=discoveries")
+    again = row(page, found["title"])
+    await again.locator("summary", has_text="Merge").focus()
+    await page.keyboard.press("Enter")
+    into = again.get_by_label("The one that stands for both")
+    # What looks alike comes first, so that it is chosen unless told otherwise.
+    await expect(into.locator("option:checked")).to_contain_text("Two modules share one walrus")
+    assert not await problems(page)
+    await into.focus()
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(again).to_contain_text("The same as “Two modules share one walrus cache”.")
+    await expect(row(page, "Two modules share one walrus cache").first).to_contain_text(
+        "seen 2 times"
+    )
+    told = page.locator("#announce")
+    await expect(told).to_contain_text("“Two modules share one walrus cache” stands for both.")
 
 
 async def test_what_others_do_is_shown_and_what_is_half_typed_stays(

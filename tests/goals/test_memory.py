@@ -193,6 +193,36 @@ def test_what_may_be_the_same_in_other_words_is_told_with_a_discovery() -> None:
     assert (kept.pk, kept.seen, discoveries.resembling(kept)) == (first.pk, 2, [])
 
 
+def test_what_becomes_of_both_is_kept_where_two_are_made_one() -> None:
+    goal = make_goal()
+    where = (goal.board_id, goal.pk, "worker:ada")
+    seen_to, card = memory.discover(*where, kind="fact", title="The outbox has no index"), uuid4()
+    discoveries.propose(seen_to.pk, ANN, card, "PAY-1")
+    kept = memory.discover(*where, kind="fact", title="Slow outbox")
+    discoveries.merge(seen_to.pk, kept.pk, ANN)
+    assert (now_is(kept).status, now_is(kept).proposed_card_id) == ("proposed", card)
+    dead = memory.discover(*where, kind="dead_end", title="Cache it in memory")
+    discoveries.revive(dead.pk, ANN, "there is more memory")
+    same = memory.discover(*where, kind="dead_end", title="A cache in the process")
+    discoveries.merge(same.pk, dead.pk, ANN)
+    assert (now_is(dead).status, now_is(dead).seen) == ("revived", 2)
+    assert now_is(dead).revived_because == "there is more memory"
+
+
+def test_what_it_can_be_made_one_with_is_open_and_of_the_goal_the_most_alike_first() -> None:
+    board = make_board()
+    goal = make_goal(board)
+    where = (goal.board_id, goal.pk, "worker:ada")
+    alike = memory.discover(*where, kind="fact", title="Two modules write the ledger")
+    other = memory.discover(*where, kind="dead_end", title="A lock per row")
+    over = memory.discover(*where, kind="fact", title="Two modules write one ledger file")
+    discoveries.resolve(over.pk, ANN)
+    elsewhere = make_goal(board)
+    memory.discover(goal.board_id, elsewhere.pk, "worker:ada", kind="fact", title="Of another")
+    again = memory.discover(*where, kind="fact", title="The ledger: two modules write it")
+    assert discoveries.mergeable(again) == ([alike], [other])
+
+
 def test_evidence_for_what_is_no_criterion_any_more_hears_which_there_are() -> None:
     goal = make_goal(criteria=["It builds", "It is fast"])
     memory.edit(goal.pk, "user:ann", {"criteria": [{"text": "It builds twice"}]})
