@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import time_machine
 from django.test import Client
+from django.utils import translation
 
-from boards import activity, cards
+from boards import activity, cards, sentences
 from boards.models import Board, Membership
+from boards.planning import applying
 from checkpoints import logs
 from events import log
 from events.models import Event
@@ -52,7 +54,7 @@ def test_what_happened_is_told_with_who_and_what(reader: tuple[Client, Board]) -
         "Event #4 A ada finished step lint PAY-1 Parse <it>",
         "Event #3 A ada took it as attempt 1 PAY-1 Parse <it>",
         "Event #2 A ann made the card PAY-1 Parse <it>",
-        "Event #1 H holdfast created a board",
+        "Event #1 H holdfast made the board",
     ]
 
 
@@ -201,3 +203,28 @@ def test_the_number_of_statements_does_not_grow(
         make_card(board, goal=make_goal(board))
     with django_assert_max_num_queries(most):
         client.get("/boards/PAY/activity")
+
+
+def test_sentences_are_looked_up_in_the_readers_language(
+    reader: tuple[Client, Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _client, board = reader
+    cards.edit(make_card(board).pk, ANN, {"title": "{error} is told", "depends_on": []})
+    event = Event.objects.get(kind="card.edited")
+    assert sentences.told(event, {}) == "changed its title, dependencies"
+    german = {"changed its {changed}": "{changed}: geändert", "dependencies": "Warten auf"}
+
+    def looked_up(words: str) -> str:
+        return german.get(words, words) if translation.get_language() == "de" else words
+
+    monkeypatch.setattr(translation._trans, "gettext", looked_up)  # type: ignore[attr-defined]
+    with translation.override("de"):
+        assert sentences.told(event, {}) == "title, Warten auf: geändert"
+
+
+@pytest.mark.parametrize("items", [1, 2])
+def test_a_plan_of_one_card_is_told_so(reader: tuple[Client, Board], items: int) -> None:
+    client, board = reader
+    drafts = [{"title": f"Item {n}"} for n in range(items)]
+    applying.create(make_goal(board), ANN, drafts)
+    assert f"proposed plan 1 of {items} card{'s' if items > 1 else ''} " in f"{told(client)[0]} "

@@ -280,7 +280,7 @@ async function inWords(id, refusal) {
   const answer = await fetch(`/boards/${key}/changes?said=1&ids=${id}${query()}`).catch(() => null);
   const said = answer?.ok && (await answer.json()).said;
   if (!said) return refusal.message;
-  return `${said.actor} ${said.did.replace(/\bit\b/, "this")}, ${spelled((Date.now() - Date.parse(said.at)) / 1000)} ago.`;
+  return gettext("{actor} {did}, {span} ago.", {...said, span: spelled((Date.now() - Date.parse(said.at)) / 1000)});
 }
 
 /* A sentence at the card, for a while, with what can be done about it. */
