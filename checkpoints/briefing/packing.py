@@ -1,14 +1,14 @@
 """Sections cut to a budget: who gets how much room, and what is left out of each.
 
-Every section first gets its floor, the important ones before the others, as long as there is
-room; what remains is shared by weight among those that want more. Room that a section leaves
-goes to those that had to cut.
+What must not be forgotten is named before anything is told at length. Then every section gets
+its floor, the important ones before the others, as long as there is room; what remains is shared
+by weight among those that want more. Room that a section leaves goes to those that had to cut.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from checkpoints.briefing.quoting import Excerpt, block, phrase
@@ -73,16 +73,32 @@ class Section:
     lead: str = ""
     listed: bool = True  # a list of like items, rather than parts of one whole
     #: Lines that stand for the items left out after so many, each shorter than the one before.
-    rest: Callable[[int], list[str]] | None = None
+    rest: Callable[[int], Iterable[str]] | None = None
+    #: The shortest of these that names them: what must not be forgotten has room for it.
+    briefly: Callable[[int], str] | None = None
 
     @property
     def want(self) -> int:
         """About how much room it would fill, erring high."""
-        letters = sum(
-            len(item.line) + sum(80 + text.excerpt.length for text in item.texts)
-            for item in self.items
-        )
-        return 24 + len(self.lead) // 2 + letters // 2
+        return 24 + len(self.lead) // 2 + sum(_want(item) for item in self.items)
+
+    @property
+    def head(self) -> str:
+        return f"## {self.title}\n" + (f"{self.lead}\n" if self.lead else "")
+
+    @property
+    def naming(self) -> int:
+        """The least room in which whatever must be named in it is."""
+        return tokens_in(self.head) + 1 + _size(self.briefly(0)) if self.briefly else 0
+
+
+def _want(item: Item) -> int:
+    size = len(item.line) // 2 if item.line.isascii() else 2 * len(item.line)
+    for text in item.texts:
+        # Of Chinese, Japanese and Korean a character may take more than a token.
+        length = text.excerpt.length
+        size += 40 + (length // 2 if text.excerpt.head.isascii() else 2 * length)
+    return size
 
 
 @dataclass(slots=True)
@@ -115,13 +131,18 @@ def pack(sections: Sequence[Section], room: int) -> list[Packed]:
 
 
 def _share_out(sections: Sequence[Section], room: int) -> list[int]:
-    """Return the room of each: floors in order first, the rest by weight up to the wants."""
+    """Return the room of each: what names its items, and floors in order, first; the rest by
+    weight up to the wants."""
     wants = [s.want for s in sections]
-    rooms = []
-    for section, want in zip(sections, wants, strict=True):
-        floor = min(section.floor, want, room)
-        rooms.append(floor if floor >= min(want, SCANT) else 0)
+    rooms, most, least = [], room // 3, room // 4
+    for section in sections:
+        rooms.append(min(section.naming, most))
         room -= rooms[-1]
+    for n, (section, want) in enumerate(zip(sections, wants, strict=True)):
+        floor = min(max(rooms[n], min(section.floor, least)), want, rooms[n] + room)
+        floor = floor if floor >= min(want, SCANT) else 0
+        room -= floor - rooms[n]
+        rooms[n] = floor
     hungry = [n for n, want in enumerate(wants) if rooms[n] and want > rooms[n]]
     while hungry:
         weights = sum(sections[n].weight for n in hungry)
@@ -138,7 +159,7 @@ def _share_out(sections: Sequence[Section], room: int) -> list[int]:
 def _cut(section: Section, room: int) -> Packed:
     """Return as much of the section as takes ``room`` tokens."""
     packed = Packed(section)
-    head = f"## {section.title}\n" + (f"{section.lead}\n" if section.lead else "")
+    head = section.head
     spent = tokens_in(head) + 1
     pieces: list[str] = []
     shown = 0
@@ -148,8 +169,7 @@ def _cut(section: Section, room: int) -> Packed:
         if section.listed:
             more = n + 1 < total
             if more and section.rest:
-                sizes = [_size(line) for line in section.rest(n + 1)]
-                left -= next((size for size in sizes if size <= room // 3), sizes[-1])
+                left -= _behind(section, n + 1, room // 3)
             most = min(left, max(left // 2, ITEM, _size(item.line))) if more else left
         else:
             lines = _size(item.line)
@@ -177,6 +197,18 @@ def _cut(section: Section, room: int) -> Packed:
         packed.text = head + "\n".join(pieces) + "\n"
         packed.tokens = spent
     return packed
+
+
+def _behind(section: Section, shown: int, room: int) -> int:
+    """Return the room for what names the items behind the first ``shown``: rather none at length
+    than some that are not even named."""
+    assert section.rest is not None
+    size = 0
+    for line in section.rest(shown):
+        size = _size(line)
+        if size <= room:
+            break
+    return max(size, _size(section.briefly(shown))) if section.briefly else size
 
 
 def _item(item: Item, room: int) -> tuple[str, Counter[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -23,6 +23,8 @@ Status = Attempt.Status
 LARGER = "get_briefing with a larger max_tokens"
 #: So many of the items that are not written out are named.
 SHORT_TITLES = 25
+#: … and each by a beginning of about so many tokens at least.
+BEGINNING = 7
 #: Of approaches that failed in one way, so many more are named.
 OTHERS = 8
 _MET = {True: "met", False: "NOT met", None: "open"}
@@ -475,6 +477,7 @@ def _decisions(facts: Facts, now: datetime) -> Section:
         line = f"- {_said_inline(d['title'])}{_pin(d)}{about}, {age(d['at'], now)}"
         items.append(Item(line, texts))
     titles = [d["title"] for d in facts.decisions]
+    short = _InShort("In force, too", titles, facts.card["decisions_count"])
     return Section(
         title="Decisions in force",
         what="decisions in force",
@@ -485,7 +488,8 @@ def _decisions(facts: Facts, now: datetime) -> Section:
         total=facts.card["decisions_count"],
         fetch=_memory_path(facts, "decisions"),
         tool="search_history decisions",
-        rest=_in_short("In force, too", titles, facts.card["decisions_count"]),
+        rest=short,
+        briefly=short.briefly,
     )
 
 
@@ -552,6 +556,7 @@ def _tried(facts: Facts, now: datetime) -> Section:
     mixed += [(_revived(d, now), "") for d in facts.revived]
     unread = facts.card["dead_ends_count"] - len(facts.dead_ends)
     total = len(mixed) + unread
+    short = _InShort("Dead ends, too", [title for _, title in mixed], total)
     return Section(
         title="Tried and failed",
         what="failures and dead ends",
@@ -562,7 +567,8 @@ def _tried(facts: Facts, now: datetime) -> Section:
         total=total,
         fetch=f"GET /cards/{facts.card['key']}/attempts",
         tool="search_history attempts, discoveries",
-        rest=_in_short("Dead ends, too", [title for _, title in mixed], total),
+        rest=short,
+        briefly=short.briefly,
         lead="Don't repeat it unless you can say what is different this time.",
     )
 
@@ -736,24 +742,40 @@ def _and_more(total: int) -> Callable[[int], list[str]]:
     return lambda shown: [f"- and {total - shown} more"]
 
 
-def _in_short(lead: str, titles: list[str], total: int) -> Callable[[int], list[str]]:
-    """Return what stands for the items left out: their titles, shorter and shorter, then a
-    count."""
+class _InShort:
+    """What stands for items that are left out: their titles, shorter and shorter, then a count."""
 
-    said = cache(_said_inline)  # asked for once for each item that might be the last
+    def __init__(self, lead: str, titles: list[str], total: int) -> None:
+        self.lead, self.titles, self.total = lead, titles, total
+        # Asked for once for each item that might be the last.
+        self.said, self.cut = cache(_said_inline), cache(_beginning)
 
-    def lines(shown: int) -> list[str]:
-        left = [title for title in titles[shown:] if title]
-        listed = [
-            f"- {lead}: {'; '.join(said(t, most) for t in left[:SHORT_TITLES])}"
-            for most in (80, 40, 20, 12)
-            if left
-        ]
-        unsaid = total - shown - min(len(left), SHORT_TITLES)
-        more = f"; and {unsaid} more" if unsaid else ""
-        return [*(line + more for line in listed), f"- and {total - shown} more"]
+    def __call__(self, shown: int) -> Iterator[str]:
+        """Give the lines for what comes after the first ``shown``, each shorter than the last."""
+        left = self._left(shown)
+        if left:
+            for most in (80, 40, 20, 12):
+                yield self._line(shown, "; ".join(self.said(t, most) for t in left), len(left))
+            for most in (12, 9):
+                yield self._bare(shown, left, most)
+            for named in (SHORT_TITLES, 12, 6, 3):
+                yield self._bare(shown, left[:named], BEGINNING)
+        yield f"- and {self.total - shown} more"
 
-    return lines
+    def briefly(self, shown: int) -> str:
+        """Return the shortest line that names as many as are named at all."""
+        left = self._left(shown)
+        return self._bare(shown, left, BEGINNING) if left else ""
+
+    def _left(self, shown: int) -> list[str]:
+        return [title for title in self.titles[shown:] if title][:SHORT_TITLES]
+
+    def _bare(self, shown: int, left: list[str], most: int) -> str:
+        return self._line(shown, f"“{' | '.join(self.cut(t, most) for t in left)}”", len(left))
+
+    def _line(self, shown: int, listed: str, named: int) -> str:
+        unsaid = self.total - shown - named
+        return f"- {self.lead}: {listed}" + (f"; and {unsaid} more" if unsaid else "")
 
 
 def _goal_path(facts: Facts) -> str:
@@ -773,6 +795,12 @@ def _worker(row: Row) -> str:
 def _said_inline(text: str, tokens: int = 80) -> str:
     """Return somebody else's short text on one line, in quotes that it can't contain."""
     return "“" + re.sub("[“”]", '"', inline(text, tokens)) + "”"
+
+
+def _beginning(text: str, tokens: int) -> str:
+    """Return how somebody else's short text begins, for a list between one pair of quotes."""
+    begun = inline(text, tokens + 2).removesuffix(" …")  # which takes two
+    return re.sub("[“”|]", "'", begun)
 
 
 def _text(row: Row, name: str, what: str, label: str = "") -> Text:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from functools import partial
 
 import pytest
 from django.utils import timezone
@@ -31,15 +32,37 @@ WORDS = re.findall(
 )
 
 
-def prose(draw: random.Random, most: int) -> str:
-    return " ".join(draw.choices(WORDS, k=draw.randint(1, most)))
+#: In which a character may take more than a token, by what stands between words.
+SCRIPTS = {
+    "Chinese": (
+        "",
+        "队列 发件箱 触发器 索引 模式 重试 批次 游标 副本 令牌 租约 账本 审计 检查点 迁移",
+    ),
+    "Japanese": (
+        "",
+        "キュー 送信箱 トリガー 索引 再試行 バッチ カーソル トークン 台帳 監査 作業者 移行",
+    ),
+    "Korean": (
+        " ",
+        "대기열 발신함 트리거 색인 잠금 재시도 일괄 복제본 토큰 원장 감사 작업자 이전 분할",
+    ),
+    "English": (" ", " ".join(WORDS)),
+}
+#: What a small model may have room for: below, counts and the way to the rest must do.
+SMALL = 600
+
+
+def _prose(draw: random.Random, most: int, script: str = "English") -> str:
+    between, words = SCRIPTS[script]
+    return between.join(draw.choices(words.split(), k=draw.randint(1, most)))
 
 
 class History:
     """A card with a past, and what whoever goes on with it must know."""
 
-    def __init__(self, n: int, draw: random.Random) -> None:
-        self.draw, self.board = draw, make_board()
+    def __init__(self, n: int, draw: random.Random, script: str = "English") -> None:
+        prose = partial(_prose, script=script)
+        self.draw, self.board, self.prose = draw, make_board(), prose
         self.intent = f"INTENT-{n}: {prose(draw, 60)}."
         self.next_step = f"NEXT-{n}: {prose(draw, 30)}."
         goal = make_goal(
@@ -66,7 +89,7 @@ class History:
 
     def grow(self, times: int) -> None:
         """Add attempts, steps, checkpoints, words and what no longer holds."""
-        draw, now, goal = self.draw, timezone.now(), self.goal
+        draw, now, goal, prose = self.draw, timezone.now(), self.goal, self.prose
         tries = [
             Attempt(
                 board=self.board,
@@ -137,13 +160,15 @@ def sections(text: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def lost(history: History) -> list[str]:
+def lost(history: History, most: int = briefing.DEFAULT_MAX_TOKENS) -> list[str]:
     """Return what a reader of the briefing, who has nothing else, would not know."""
-    built = briefing.build(now_is(history.card))
-    assert built.tokens <= briefing.DEFAULT_MAX_TOKENS
+    built = briefing.build(now_is(history.card), max_tokens=most)
+    assert built.tokens <= most
     told = sections(built.markdown)
-    missing = [what for what in (history.intent,) if what not in told.get("Goal", "")]
-    missing += [what for what in (history.next_step,) if what not in told.get("Next step", "")]
+    asked = {"Goal": history.intent, "Next step": history.next_step}
+    if most < briefing.AMPLE_TOKENS:  # told by how they begin
+        asked = {section: what.split()[0] for section, what in asked.items()}
+    missing = [what for section, what in asked.items() if what not in told.get(section, "")]
     for names, section in (
         (history.decisions, "Decisions in force"),
         (history.dead_ends, "Tried and failed"),
@@ -163,3 +188,14 @@ def test_nothing_that_binds_is_lost_however_long_the_history():
         if n % EVERY == 0:
             history.grow(LONGER)
             assert lost(history) == [], n
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_in_a_small_briefing_whatever_binds_is_at_least_named(script):
+    draw = random.Random(11)
+    for n in range(6):
+        history = History(n, draw, script)
+        for most in (SMALL, 1_000, briefing.AMPLE_TOKENS - 1):
+            assert lost(history, most) == [], (n, most)
+    history.grow(LONGER // 5)
+    assert lost(history, SMALL) == []
