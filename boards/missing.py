@@ -6,7 +6,7 @@ the API say so as long as it is true.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,11 +19,14 @@ from django.utils.translation import ngettext
 from boards.models import Card
 from boards.planning.models import Plan
 from boards.progress import Progress
+from goals import rewording
 from goals.models import Criterion, Goal
 
 State = Card.State
 #: Criteria that a sentence names, and of each so many letters.
 NAMED, LETTERS = 3, 80
+#: Cards that it names.
+KEYS = 5
 
 
 class Kind(StrEnum):
@@ -43,6 +46,8 @@ class Missing:
     kind: Kind
     criteria: tuple[Criterion, ...] = ()
     plan: Plan | None = None
+    #: Cards for an earlier text of one of the criteria, by its number: they may still serve.
+    earlier: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         """Say it in a sentence or two, with the next step."""
@@ -70,7 +75,23 @@ class Missing:
             words = ngettext(
                 "No card covers criterion {which}.", "No card covers criteria {which}.", n
             )
-        return words.format(which=self._which())
+        return words.format(which=self._which()) + self._earlier()
+
+    def _earlier(self) -> str:
+        """Say which cards were for another text, and what to do about it."""
+        if not self.earlier:
+            return ""
+        keys = list(dict.fromkeys(key for key, _number in self.earlier))
+        numbers = sorted({number for _key, number in self.earlier})
+        rest = len(keys) - KEYS
+        told = ", ".join(keys[:KEYS]) + (_(" and {n} more").format(n=rest) if rest > 0 else "")
+        words = ngettext(
+            " {keys} was for an earlier text of {numbers}: if it still serves, say so at the card.",
+            " {keys} were for an earlier text of {numbers}: where one still serves, say so at the"
+            " card.",
+            len(keys),
+        )
+        return words.format(keys=told, numbers=", ".join(map(str, numbers)))
 
     def _which(self) -> str:
         named = [f"{c.number} ({_short(c.text)})" for c in self.criteria[:NAMED]]
@@ -84,6 +105,7 @@ class Missing:
             "text": str(self),
             "criteria": [c.number for c in self.criteria],
             "plan": str(self.plan.pk) if self.plan else None,
+            "earlier": [{"card": key, "criterion": number} for key, number in self.earlier],
         }
 
 
@@ -107,44 +129,54 @@ def of(goals: Collection[Progress]) -> dict[UUID, Missing]:
     planned = dict(alone.values_list("pk", Subquery(plans.values("pk")[:1])))
     idle = {pk for pk in planned if asked[pk].total == asked[pk].done}
     waiting = Plan.objects.in_bulk([planned[pk] for pk in idle if planned[pk]])
-    covered = _covered(planned.keys() - idle)
-    unmet = _unmet({pk for pk in idle if asked[pk].total} | covered.keys())
+    covers = _covers(planned.keys() - idle)
+    criteria = _criteria({pk for pk in idle if asked[pk].total} | covers.keys())
     found = {}
     for pk in planned:
-        lacking = _of(asked[pk], unmet.get(pk, ()), covered.get(pk), waiting.get(planned[pk]))
+        every = criteria.get(pk, ())
+        lacking = _of(asked[pk], every, covers.get(pk), waiting.get(planned[pk]))
         if lacking is not None:
             found[pk] = lacking
     return found
 
 
-def _covered(goals: Collection[UUID]) -> dict[UUID, set[int]]:
-    """Return by goal the numbers that its cards say they cover, of goals whose cards say so."""
-    found: dict[UUID, set[int]] = {}
+def _covers(goals: Collection[UUID]) -> dict[UUID, list[tuple[str, list[int]]]]:
+    """Return by goal the keys of its cards with the numbers that each says it covers, of goals
+    whose cards say so."""
+    found: dict[UUID, list[tuple[str, list[int]]]] = {}
     cards = Card.objects.filter(goal__in=goals, archived_at=None).exclude(covers=[])
-    rows = cards.exclude(state=State.CANCELLED).values_list("goal", "covers")
-    for goal, covers in rows if goals else ():
+    cards = cards.exclude(state=State.CANCELLED).order_by("number")
+    for goal, key, covers in cards.values_list("goal", "key", "covers") if goals else ():
         if goal is not None:
-            found.setdefault(goal, set()).update(covers)
+            found.setdefault(goal, []).append((key, covers))
     return found
 
 
-def _unmet(goals: Collection[UUID]) -> dict[UUID, tuple[Criterion, ...]]:
-    """Return the criteria that are not met, or not known to be, in their order by goal."""
+def _criteria(goals: Collection[UUID]) -> dict[UUID, tuple[Criterion, ...]]:
+    """Return all criteria that the goals ever had, in their order by goal."""
     found: dict[UUID, tuple[Criterion, ...]] = {}
-    rows = Criterion.objects.filter(goal__in=goals, retired_at=None).exclude(met=True)
-    for criterion in rows.order_by("number").only("goal", "number", "text") if goals else ():
+    rows = Criterion.objects.filter(goal__in=goals).order_by("number")
+    fields = ("goal", "number", "text", "met", "retired_at", "replaces")
+    for criterion in rows.only(*fields) if goals else ():
         found[criterion.goal_id] = (*found.get(criterion.goal_id, ()), criterion)
     return found
 
 
 def _of(
-    progress: Progress, unmet: tuple[Criterion, ...], covered: set[int] | None, plan: Plan | None
+    progress: Progress,
+    criteria: tuple[Criterion, ...],
+    covers: list[tuple[str, list[int]]] | None,
+    plan: Plan | None,
 ) -> Missing | None:
+    unmet = tuple(c for c in criteria if c.retired_at is None and c.met is not True)
     if progress.total > progress.done:
-        if covered is None:
+        if covers is None:
             return None  # its cards do not say what they are for
+        covered = {number for _key, numbers in covers for number in numbers}
         bare = tuple(c for c in unmet if c.number not in covered)
-        return Missing(Kind.COVER, bare) if bare else None
+        if not bare:
+            return None
+        return Missing(Kind.COVER, bare, earlier=tuple(_earlier(bare, criteria, covers)))
     if plan is not None:
         return Missing(Kind.PLAN, plan=plan)
     if not progress.total:
@@ -152,3 +184,13 @@ def _of(
     if unmet:
         return Missing(Kind.PROOF, unmet)
     return None if progress.criteria else Missing(Kind.CRITERIA)
+
+
+def _earlier(
+    bare: Iterable[Criterion], criteria: Iterable[Criterion], covers: list[tuple[str, list[int]]]
+) -> Iterator[tuple[str, int]]:
+    """Give the cards that were for another text of the bare criteria, with the number of each."""
+    lacking, now = {c.number for c in bare}, rewording.now(criteria)
+    for key, numbers in covers:
+        for number in sorted({now[n] for n in numbers if n in now} & lacking):
+            yield key, number

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from boards import allowances, cards, fragments, lookup, markup, splits, standings
+from boards import allowances, cards, covering, fragments, lookup, markup, splits, standings
 from boards import selectors as boards_selectors
 from boards.models import Attempt, Card
 from boards.views import as_of, for_people, frame, may_write, principal
@@ -141,6 +141,7 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
     live = latest if latest and latest.status == Attempt.Status.RUNNING else None
     silent = live is not None and boards_selectors.is_silent(live)
     goals = Goal.objects.filter(board_id=found.board_id, status=Goal.Status.ACTIVE)
+    criteria = list(found.goal.criteria.order_by("number")) if found.goal else []
     prefetch_related_objects([found], "dependencies__depends_on")
     return {
         "card": found,
@@ -150,9 +151,8 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
         "head": recovery.head(found.pk, found.line),
         "columns": list(found.board.columns.all()),
         "question": cards.open_questions(found).first(),
-        "criteria": found.goal.criteria.filter(retired_at=None).order_by("number")
-        if found.goal
-        else [],
+        "criteria": [c for c in criteria if c.retired_at is None],
+        "covers": covering.of(found, criteria),
         "amendments": amendments.of(found.goal_id),
         "plans": found.plans.filter(status="open"),
         "origin": selectors.origin_of(found),

@@ -56,7 +56,7 @@ class CriteriaInline(admin.TabularInline):
     """The criteria that stand, and whether they are met."""
 
     model = Criterion
-    fields = readonly_fields = ("number", "text", "check_command", "met", "retired_at")
+    fields = readonly_fields = ("number", "text", "check_command", "met", "replaces", "retired_at")
     ordering = ("number",)
     extra = 0
     can_delete = False
@@ -142,7 +142,7 @@ class GoalAdmin(ByTransition, OnBoard):
 
 @admin.register(Criterion)
 class CriterionAdmin(ViewOnly):
-    list_display = ("text", "goal", "number", "met", "check_command", "retired_at")
+    list_display = ("text", "goal", "number", "met", "check_command", "replaces", "retired_at")
     list_filter = ("met", ("retired_at", admin.EmptyFieldListFilter))
     list_select_related = ("goal",)
     search_fields = ("text", "check_command", "goal__title")

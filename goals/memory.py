@@ -7,6 +7,7 @@ the decisions it carries are kept together or not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from events import log
 from goals import criteria as proof
-from goals import discoveries
+from goals import discoveries, rewording
 from goals.decisions import decide as decide
 from goals.discoveries import discover as discover
 from goals.discoveries import heed_tests as heed_tests
@@ -170,10 +171,15 @@ def _parent(goal: Goal, parent: Goal | None) -> Goal | None:
     return parent
 
 
-def _add_criteria(goal: Goal, criteria: Sequence[Mapping[str, Any]], last: int) -> None:
+def _add_criteria(
+    goal: Goal,
+    criteria: Sequence[Mapping[str, Any]],
+    last: int,
+    replaces: Sequence[int | None] = (),
+) -> None:
     Criterion.objects.bulk_create(
-        Criterion(goal=goal, number=last + n, text=c["text"], **_way(c))
-        for n, c in enumerate(criteria, start=1)
+        Criterion(goal=goal, number=last + n, text=c["text"], replaces=number, **_way(c))
+        for n, (c, number) in enumerate(zip_longest(criteria, replaces), start=1)
     )
 
 
@@ -188,26 +194,30 @@ def _way(criterion: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replace_criteria(goal: Goal, criteria: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the criteria whose text is unchanged, with their evidence; retire the others.
+    """Keep the criteria whose text is unchanged, with their evidence; retire the others. What
+    comes in the place of one of these knows which; see ``rewording``.
 
     One that is to be checked in another way is open again: what showed it before does not count.
     """
     standing: dict[str, list[Criterion]] = {}
-    for c in goal.criteria.filter(retired_at=None).order_by("-number"):
+    before = list(goal.criteria.filter(retired_at=None).order_by("number"))
+    for c in reversed(before):
         standing.setdefault(c.text, []).append(c)
-    fresh = []
-    for wanted in criteria:
+    places = rewording.places(before, [wanted["text"] for wanted in criteria])
+    fresh, replaces = [], []
+    for n, wanted in enumerate(criteria):
         same = standing.get(wanted["text"])
         kept = same.pop() if same else None
         if kept is None:
             fresh.append(wanted)
+            replaces.append(places.get(n))
         elif any(getattr(kept, name) != value for name, value in _way(wanted).items()):
             changed = {**_way(wanted), "met": None, "changed_at": timezone.now()}
             Criterion.objects.filter(pk=kept.pk).update(**changed)
     gone = [c.pk for same in standing.values() for c in same]
     Criterion.objects.filter(pk__in=gone).update(retired_at=timezone.now())
     last = goal.criteria.aggregate(n=Max("number"))["n"] or 0
-    _add_criteria(goal, fresh, last)
+    _add_criteria(goal, fresh, last, replaces)
 
 
 def pin(kept: Decision | Discovery, actor: str, pinned: bool) -> Decision | Discovery:

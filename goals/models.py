@@ -115,6 +115,8 @@ class Criterion(models.Model):
     changed_at = models.DateTimeField(default=timezone.now, editable=False)
     met = models.BooleanField(null=True)
     retired_at = models.DateTimeField(null=True, blank=True)
+    #: The number of the one whose text this is another wording of.
+    replaces = models.PositiveSmallIntegerField(null=True, blank=True)
 
     if TYPE_CHECKING:
         goal_id: UUID

@@ -42,6 +42,11 @@ class CostOut(serializers.Serializer[Any]):
     attempts = serializers.IntegerField()
 
 
+class EarlierOut(serializers.Serializer[Any]):
+    card = serializers.CharField()
+    criterion = serializers.IntegerField()
+
+
 class MissingOut(serializers.Serializer[Any]):
     """What it lacks that nothing under way will bring, with the next step."""
 
@@ -49,6 +54,9 @@ class MissingOut(serializers.Serializer[Any]):
     text = serializers.CharField()
     criteria = serializers.ListField(child=serializers.IntegerField())
     plan = serializers.UUIDField(allow_null=True)
+    earlier = EarlierOut(
+        many=True, help_text="Cards for an earlier text of one of the criteria: they may serve."
+    )
 
 
 class GoalReportOut(c.GoalOut):

@@ -118,6 +118,9 @@ class CoverageOut(serializers.Serializer[Any]):
     text = serializers.CharField()
     met = serializers.BooleanField(allow_null=True)
     by = serializers.ListField(child=serializers.CharField())
+    earlier = serializers.ListField(
+        child=serializers.CharField(), help_text="What was for an earlier text of it."
+    )
 
 
 class ComparedOut(PlanOut):

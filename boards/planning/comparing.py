@@ -10,6 +10,7 @@ from boards.models import Card, Dependency
 from boards.planning import drafts
 from boards.planning.drafts import Item
 from boards.planning.models import Plan
+from goals import rewording
 
 State = Card.State
 OVER = (State.COMPLETED, State.CANCELLED)
@@ -48,8 +49,18 @@ class Comparison:
     entries: list[Entry]
     #: Cards that an earlier plan made and this one doesn't name, not over yet.
     gone: list[Card]
-    #: ``{"number", "text", "met", "by"}`` for each criterion of the goal.
+    #: ``{"number", "text", "met", "by", "earlier"}`` for each criterion of the goal: what covers
+    #: it, and what was for an earlier text of it.
     coverage: list[dict[str, Any]]
+
+    def in_words(self) -> list[str]:
+        """Return what nobody covers, a sentence each."""
+        return [
+            f"No card covers criterion {c['number']}."
+            + (f" For an earlier text of it: {', '.join(c['earlier'])}." if c["earlier"] else "")
+            for c in self.coverage
+            if not c["by"]
+        ]
 
     @property
     def uncovered(self) -> list[int]:
@@ -115,8 +126,19 @@ def _coverage(plan: Plan, entries: Sequence[Entry], gone: set[Any]) -> list[dict
     for pk, key, covers in rest.values_list("pk", "key", "covers"):
         for number in covers if pk not in told else []:
             by.setdefault(number, []).append(key)
-    standing = plan.goal.criteria.filter(retired_at=None).order_by("number")
+    criteria = list(plan.goal.criteria.order_by("number"))
+    earlier: dict[int, list[str]] = {}
+    for number, stands in rewording.now(criteria).items():
+        if number != stands:
+            earlier.setdefault(stands, []).extend(by.get(number, []))
     return [
-        {"number": c.number, "text": c.text, "met": c.met, "by": by.get(c.number, [])}
-        for c in standing
+        {
+            "number": c.number,
+            "text": c.text,
+            "met": c.met,
+            "by": by.get(c.number, []),
+            "earlier": list(dict.fromkeys(earlier.get(c.number, []))),
+        }
+        for c in criteria
+        if c.retired_at is None
     ]

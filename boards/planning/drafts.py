@@ -14,6 +14,7 @@ from typing import Any
 
 from boards import cards, importing
 from boards.models import Card, Dependency
+from goals import rewording
 from goals.models import Goal
 from kernel.errors import Invalid
 
@@ -35,7 +36,8 @@ def checked(goal: Goal, items: Sequence[Mapping[str, Any]]) -> list[Item]:
     where dependencies go in one."""
     if len(items) > MAX_ITEMS:
         raise Invalid.field("items", f"has {len(items)} entries; a plan holds {MAX_ITEMS}.")
-    standing = set(goal.criteria.filter(retired_at=None).values_list("number", flat=True))
+    criteria = list(goal.criteria.only("goal", "number", "retired_at", "replaces"))
+    standing = {c.number for c in criteria if c.retired_at is None}
     found: list[Item] = []
     refs: dict[str, int] = {}
     for n, given in enumerate(items):
@@ -48,9 +50,13 @@ def checked(goal: Goal, items: Sequence[Mapping[str, Any]]) -> list[Item]:
         refs[item["ref"]] = n
         if strange := [c for c in item["covers"] if c not in standing]:
             known = ", ".join(map(str, sorted(standing))) or "none"
-            raise Invalid.field(
-                f"items[{n}].covers", f"the goal has no criterion {strange[0]}; it has {known}."
-            )
+            why = f"the goal has no criterion {strange[0]}; it has {known}."
+            if now := rewording.now(criteria).get(strange[0]):
+                why = (
+                    f"criterion {strange[0]} was reworded and is {now} now: name that if the item "
+                    "still covers it."
+                )
+            raise Invalid.field(f"items[{n}].covers", why)
         if item["workflow"] is not None:
             try:
                 item["workflow"] = cards.checked_workflow(item["workflow"])

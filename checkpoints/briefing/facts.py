@@ -175,7 +175,7 @@ def _card(
         " goal_constraints decisions_count discoveries_count dead_ends_count messages_count"
         " parents_count doubts_count criteria_count amendments_count race_id race_choose"
         " race_decided_at race_winner raced board_defaults pinned_messages pinned_decisions"
-        " pinned_discoveries has_revived"
+        " pinned_discoveries has_revived covers"
     )
     (row,) = _rows(
         rows,
@@ -188,7 +188,8 @@ def _card(
 
 
 def _criteria(goal_id: UUID) -> list[Row]:
-    newest = Evidence.objects.filter(criterion=OuterRef("pk")).order_by("-pk")
+    counts = Evidence.objects.filter(criterion=OuterRef("pk"), at__gte=OuterRef("changed_at"))
+    newest = counts.order_by("-pk")
     rows = Criterion.objects.filter(goal_id=goal_id, retired_at=None).annotate(
         shown_at=Subquery(newest.values("at")[:1]), shown_by=Subquery(newest.values("actor")[:1])
     )
@@ -196,6 +197,7 @@ def _criteria(goal_id: UUID) -> list[Row]:
         rows.order_by("number")[:CRITERIA],
         "number",
         "met",
+        "replaces",
         "shown_at",
         "shown_by",
         text=(600, 200),

@@ -200,7 +200,7 @@ def _card(facts: Facts) -> Section:
         line += f" Due {card['due_at']:%Y-%m-%d %H:%M} UTC."
     if card["review_required"]:
         line += " A person reviews the result."
-    item = Item(line)
+    item = Item(line + _covers(facts))
     author, trusted = card["created_by"], not card["created_by"].startswith("worker:")
     if description := card["description"]:
         item.texts.append(Text(description, author, "the description", trusted=trusted))
@@ -223,6 +223,22 @@ def _card(facts: Facts) -> Section:
         tool=LARGER,
         listed=False,
     )
+
+
+def _covers(facts: Facts) -> str:
+    """Say which criteria the card is for; what it was for before a rewording may have changed."""
+    covers = sorted(set(facts.card["covers"] or []))
+    standing = {c["number"] for c in facts.criteria}
+    line, now = "", [n for n in covers if n in standing]
+    if now:
+        line += f" It is for criteri{'on' if len(now) == 1 else 'a'} {ranges(now)}."
+    again = {c["replaces"]: c["number"] for c in facts.criteria if c["number"] not in now}
+    if reworded := [again[n] for n in covers if n in again]:
+        line += (
+            f" It was for an earlier text of {ranges(sorted(reworded))}: hold it against what is "
+            "asked now."
+        )
+    return line
 
 
 def _said(facts: Facts, now: datetime) -> Section | None:

@@ -217,6 +217,9 @@ class CriterionOut(serializers.Serializer[Criterion]):
     tests = serializers.CharField()
     by_person = serializers.BooleanField()
     met = serializers.BooleanField(allow_null=True)
+    replaces = serializers.IntegerField(
+        allow_null=True, help_text="The number of the one that this is another wording of."
+    )
     evidence = serializers.SerializerMethodField()
 
     def get_evidence(self, criterion: Any) -> list[dict[str, Any]]:

@@ -262,14 +262,21 @@ def move(card: str, column: str, before: str | None, after: str | None, as_json:
 @click.option("--description", "-d", type=PROSE, help="- reads standard input.")
 @click.option("--priority", type=click.IntRange(0, 4))
 @click.option("--label", "labels", multiple=True, help="Replaces the labels; repeatable.")
+@click.option(
+    "--covers",
+    multiple=True,
+    type=click.IntRange(1, 10_000),
+    help="Number of a criterion that it is for; replaces them, repeatable.",
+)
 @budget_option
 @json_option
 def edit(card: str, bounds: Any, as_json: bool, **given: Any) -> None:
     """Change what a card says, and what work on it may use."""
-    changes = {k: list(v) if k == "labels" else v for k, v in given.items() if v not in (None, ())}
+    lists = ("labels", "covers")
+    changes = {k: list(v) if k in lists else v for k, v in given.items() if v not in (None, ())}
     if not changes and not bounds:
         raise click.UsageError(
-            "Say what to change: --title, --description, --priority, --label, --budget."
+            "Say what to change: --title, --description, --priority, --label, --covers, --budget."
         )
     with connect() as client:
         path = f"/cards/{segment(card)}"

@@ -85,8 +85,11 @@ def _show(found: JSON) -> None:
         for c in (*found["changes"], *found["gone"])
     ]
     show(table(["Is", "Card", "Title", "Changes"], rows, wide="Changes"))
-    for number in found["uncovered"]:
-        note(f"No card covers criterion {number}.")
+    for c in found["coverage"]:
+        earlier = ", ".join(c.get("earlier", []))
+        if not c["by"]:
+            said = f" For an earlier text of it: {earlier}." if earlier else ""
+            note(f"No card covers criterion {c['number']}.{said}")
     running = [c["card"] for c in (*found["changes"], *found["gone"]) if c["state"] == "running"]
     if running:
         note(f"Running, left alone unless confirmed: {', '.join(running)}.")

@@ -33,7 +33,7 @@ async function patch(card, fields, {version, queued}, what) {
 const holderOf = node => node.closest("[data-card][data-version]");
 const words = text => [...new Set(text.split(/[,\n]/).map(word => word.trim()).filter(Boolean))];
 const KINDS = {
-  words, number: Number, amount: text => text === "" ? null : Number(text), truth: text => text === "true",
+  words, numbers: text => words(text).map(Number), number: Number, amount: text => text === "" ? null : Number(text), truth: text => text === "true",
   instant: text => text ? new Date(text).toISOString() : null,
   lines: text => text.split("\n").map(line => line.trim()).filter(Boolean), seconds: text => text ? Number(text) : null,
 };
@@ -115,7 +115,7 @@ const NAMES = {
   depends_on: () => gettext("dependencies"), due_at: () => gettext("due date"),
   intent: () => gettext("intent"), constraints: () => gettext("constraints"), status: () => gettext("status"),
   evidence_required: () => gettext("evidence"), achieves_itself: () => gettext("what follows"), check_every_seconds: () => gettext("checks"),
-  review_required: () => gettext("review"), max_attempts: () => gettext("number of tries"), estimate: () => gettext("estimate"),
+  review_required: () => gettext("review"), max_attempts: () => gettext("number of tries"), estimate: () => gettext("estimate"), covers: () => gettext("criteria"),
 };
 export const fieldName = field => NAMES[field]?.() ?? field;
 

@@ -18,7 +18,7 @@ from boards.models import Board, Card, Membership
 from boards.notices import letters, raising, rules
 from boards.notices.models import Notice
 from boards.planning import applying
-from goals import criteria, memory
+from goals import amendments, criteria, memory
 from goals.models import Goal
 from kernel.access import Role
 from tests.factories import claimed, make_board, make_card, make_goal, make_user
@@ -76,6 +76,31 @@ def test_what_is_missing_goes_from_cards_over_cover_to_proof(board: Board) -> No
     assert "criterion 2 (It is fast) is met" in str(lack_of(goal))
     criteria.say(goal.pk, "2", "user:ann", met=True)
     assert lack_of(goal) is None
+
+
+def test_a_card_for_an_earlier_text_is_named_until_somebody_says_that_it_serves(
+    board: Board,
+) -> None:
+    goal = make_goal(board, criteria=["It builds", "It is fast"])
+    card = make_card(board, goal=goal, covers=[1, 2])
+    make_card(board, goal=goal, covers=[1])
+    assert lack_of(goal) is None
+    memory.edit(
+        goal.pk, "user:ann", {"criteria": [{"text": "It builds"}, {"text": "It answers in 3 ms"}]}
+    )
+    lack = lack_of(goal)
+    assert lack is not None
+    assert str(lack) == (
+        f"No card covers criterion 3 (It answers in 3 ms). {card.key} was for an earlier text of 3:"
+        " if it still serves, say so at the card."
+    )
+    assert lack.as_json()["earlier"] == [{"card": card.key, "criterion": 3}]
+    cards.edit(card.pk, "user:ann", {"covers": [1, 3]})
+    assert lack_of(goal) is None
+    amendments.withdraw(goal.pk, 1, "user:ann")
+    lack = lack_of(goal)
+    assert lack is not None
+    assert lack.as_json()["earlier"] == [{"card": card.key, "criterion": 2}]
 
 
 def test_a_goal_without_criteria_whose_cards_are_done_asks_for_a_word(board: Board) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, new_card
 from tests.browser.goalwork import Work, furnished
 from tests.browser.test_access import problems
 from tests.serving import Site, until
@@ -216,3 +216,31 @@ async def test_the_tree_of_goals_grows_by_itself(work: Work, open_page: Open) ->
     await page.get_by_role("link", name="Tell support").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Tell support")
     until(lambda: work.call("GET", f"/goals/{made['id']}")["status"] == "abandoned")
+
+
+async def test_a_card_for_an_earlier_text_is_said_to_serve_the_newer(
+    site: Site, open_page: Open
+) -> None:
+    board = site.new_board()["key"]
+    asked = [{"text": "It builds"}, {"text": "It is fast"}]
+    body = {"board": board, "title": "Ship it", "criteria": asked}
+    goal = site.call("POST", "/api/v1/goals", body).body["id"]
+    card = new_card(site, board, goal=goal, covers=[1, 2])["key"]
+    reworded = [asked[0], {"text": "It answers in 3 ms"}]
+    assert site.call("PATCH", f"/api/v1/goals/{goal}", {"criteria": reworded}).status == 200
+    page = await open_page(f"/goals/{goal}")
+    missing = page.locator("#goal-missing")
+    await expect(missing).to_contain_text(f"{card} was for an earlier text of 3")
+    await missing.get_by_role("link", name=card).click()
+    covers = page.locator("dd", has=page.locator("#ed-covers"))
+    await expect(covers).to_contain_text("an earlier text of 3")
+    await expect(page.locator("#main")).to_have_attribute("data-live", "live")
+    await page.locator("#ed-covers > summary").focus()
+    await page.keyboard.press("Enter")
+    field = page.get_by_label("Criteria it covers, by number")
+    await expect(field).to_be_focused()
+    await expect(field).to_have_value("1, 3")
+    assert not await problems(page)
+    await page.keyboard.press("Enter")
+    await expect(covers).not_to_contain_text("an earlier text")
+    assert site.call("GET", f"/api/v1/cards/{card}").body["covers"] == [1, 3]

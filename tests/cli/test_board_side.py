@@ -75,6 +75,8 @@ def test_a_card_is_moved_and_steered(desk):
     assert desk.json("card", "pause", card)["paused"] is True
     assert desk.json("card", "resume", card)["paused"] is False
     assert desk.json("card", "edit", card, "--title", "Steered")["title"] == "Steered"
+    covers = ("--covers", "2", "--covers", "1")
+    assert desk.json("card", "edit", card, *covers)["covers"] == [2, 1]
     assert desk.json("card", "cancel", card)["state"] == "cancelled"
     assert desk.json("card", "retry", card)["state"] != "cancelled"
 

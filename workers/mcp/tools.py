@@ -407,11 +407,10 @@ def propose_plan(principal: Principal, args: dict[str, Any]) -> dict[str, Any]:
 
 def _planned(plan: Plan) -> dict[str, Any]:
     """Return what an agent hears of its plan: the items' refs, and what nobody covers."""
-    uncovered = comparing.compared(plan).uncovered
     return {
         "plan": str(plan.pk),
         "items": [item["ref"] for item in plan.items],
-        "uncovered": [f"No card covers criterion {number}." for number in uncovered],
+        "uncovered": comparing.compared(plan).in_words(),
     }
 
 
