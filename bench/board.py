@@ -56,6 +56,7 @@ BUDGETS: dict[str, dict[str, float]] = {
         "script_bytes_gz": 150_000,
         "lcp_ms": 1_500,
         "cls": 0.05,
+        "static_requests_again": 0,
     },
     "idle": {"page_cpu_percent": 3},
     "hands": {"delay_ms_p98": 150},
@@ -250,6 +251,10 @@ async def page_case(browser: Browser, site: Site, path: str) -> dict[str, Any]:
             )
             await page.wait_for_timeout(700)
         scrolled = await count_nodes(page)
+        first = await requests(page)
+        await page.goto(path)
+        await page.wait_for_selector('#board[data-live="live"]')
+        again = await requests(page)
     return {
         "nodes": nodes,
         "nodes_scrolled": scrolled,
@@ -258,7 +263,20 @@ async def page_case(browser: Browser, site: Site, path: str) -> dict[str, Any]:
         "lcp_ms": round(kept["lcp"]),
         "cls": round(kept["cls"], 4),
         "page_cpu_ms": round(spent),
+        "static_requests": first,
+        "static_requests_again": again,
     }
+
+
+async def requests(page: Page) -> int:
+    """Return for how many static files this view of the page asked the server."""
+    return int(
+        await page.evaluate(
+            """() => performance.getEntriesByType("resource").filter(entry =>
+              new URL(entry.name).pathname.startsWith("/static/")
+              && entry.transferSize > 0).length"""
+        )
+    )
 
 
 async def count_nodes(page: Page) -> int:

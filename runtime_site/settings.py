@@ -311,7 +311,11 @@ TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [SHARE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # serves static/ as it is: there is no collect step
-WHITENOISE_MAX_AGE = 0  # names carry no hash, so a browser asks whether its copy still holds
+WHITENOISE_MAX_AGE = 0  # of names without a version; see runtime_site/static_files.py
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "runtime_site.static_files.VersionedStorage"},
+}
 
 LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {

@@ -2,27 +2,73 @@
 
 There is no collect step: a copy of each is kept in DATA_DIR, made when a web process first starts
 with that file. Where it can't be kept, the file goes out as it is.
+
+Pages name all of them below a version, a digest of what they hold together, and a browser keeps
+what it got from there without asking again. Scripts name each other by relative addresses, so
+that one version in the page's addresses is theirs too. After an upgrade all are named anew; those
+of a page that is still open go on being served, as they are now, and are asked for each time.
 """
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
+import re
 from hashlib import sha256
 from tempfile import NamedTemporaryFile
 from typing import Any
 from wsgiref.headers import Headers
 
 from django.conf import settings
+from django.contrib.staticfiles import finders
+from django.contrib.staticfiles.storage import StaticFilesStorage
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
 _TEXT = (".css", ".js", ".json", ".svg", ".webmanifest", ".html", ".map")
 #: Below, what it saves is less than a packet.
 _LEAST_BYTES = 1000
+_VERSIONED = re.compile(r"v-(?P<version>[0-9a-f]{16})/(?P<name>.+)")
+_KEPT = "max-age=31536000, public, immutable"  # a year, the longest that RFC 9111 speaks of
+
+
+@functools.cache
+def version() -> str:
+    """Return what all static files hold together, as 16 hexadecimal digits.
+
+    Hosts that run the same version of Holdfast name them alike.
+    """
+    digest = sha256()
+    files = (found for finder in finders.get_finders() for found in finder.list(None))
+    for name, storage in sorted(files, key=lambda found: str(found[0])):
+        with storage.open(name) as file:
+            digest.update(f"{name}\0{file.size}\0".encode() + file.read())
+    return digest.hexdigest()[:16]
+
+
+class VersionedStorage(StaticFilesStorage):
+    """Names files below the version; where DEBUG is on, as they are, to be edited."""
+
+    def url(self, name: str | None) -> str:
+        return super().url(name if settings.DEBUG else f"v-{version()}/{name}")
 
 
 class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        asked = request.path_info
+        found = _VERSIONED.fullmatch(asked.removeprefix(self.static_prefix))
+        if found and asked.startswith(self.static_prefix):
+            file = self.files.get(self.static_prefix + found["name"])
+            if file is not None:
+                answer: HttpResponseBase = self.serve(file, request)
+                if found["version"] == version():
+                    answer["Cache-Control"] = _KEPT
+                return answer
+        return super().__call__(request)  # type: ignore[no-any-return]
+
     def get_static_file(self, path: str, url: str, stat_cache: Any = None) -> StaticFile:
         copy = _copy_of(path) if path.endswith(_TEXT) else ""
         if not copy:

@@ -123,6 +123,26 @@ async def test_a_board_loads_little_script(site: Site, open_page: Open) -> None:
     assert sum(len(gzip.compress(source.encode())) for source in sources) <= MOST_SCRIPT
 
 
+async def test_a_second_visit_loads_no_script_style_or_font_again(
+    site: Site, open_page: Open
+) -> None:
+    """With 400 ms of delay, asking whether each still holds took longer than all the rest."""
+    board = site.new_board()["key"]
+    page = await open_page(f"/boards/{board}")
+    await expect(page.locator("#board")).to_have_attribute("data-live", "live")
+    loads = """() => performance.getEntriesByType("resource")
+        .filter(e => new URL(e.name).pathname.startsWith("/static/"))
+        .map(e => [new URL(e.name).pathname, e.transferSize])"""
+    first = dict(await page.evaluate(loads))
+    assert sum(size > 0 for size in first.values()) > 20
+    await page.goto("/")
+    await page.goto(f"/boards/{board}")
+    await expect(page.locator("#board")).to_have_attribute("data-live", "live")
+    again = dict(await page.evaluate(loads))
+    assert set(again) & set(first)
+    assert [path for path in again if path in first and again[path] > 0] == []
+
+
 async def test_what_a_board_holds_its_workers_to_is_set_on_its_page(
     site: Site, open_page: Open
 ) -> None:

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.browser
 AXE = (Path(__file__).parent.parent / "vendor" / "axe.min.js").read_text()
 SIZES = {"wide": {"width": 1440, "height": 900}, "narrow": {"width": 360, "height": 780}}
 
+#: The page's own script, by the address it has there.
+ASK = """import(document.querySelector("script[src$='js/bell.js']").src).then(bell => bell.ask())"""
+
 _RAISE = """
 import django
 django.setup()
@@ -248,7 +251,7 @@ async def test_news_comes_by_itself_and_what_is_half_typed_stays(
     await field.fill("half a tho")
     second = desk.review()
     desk.told()
-    await page.evaluate("import('/static/js/bell.js').then(bell => bell.ask())")
+    await page.evaluate(ASK)
     await expect(row(page, second)).to_be_visible()
     await expect(field).to_have_value("half a tho")
     await expect(field).to_be_focused()
@@ -308,7 +311,7 @@ async def test_one_hidden_page_alone_pops_up_what_is_new(desk: Desk, open_page: 
     async def popped() -> list[list[str]]:
         found = []
         for tab in (page, other):
-            await tab.evaluate("import('/static/js/bell.js').then(bell => bell.ask())")
+            await tab.evaluate(ASK)
             found += await tab.evaluate("popped")
         return found
 

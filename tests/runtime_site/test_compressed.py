@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
+from django.contrib.staticfiles import finders
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.http import HttpResponse
 from django.test import Client
 
@@ -51,6 +56,40 @@ def test_static_text_is_served_where_no_copy_can_be_kept(
 
     monkeypatch.setattr(static_files.os, "stat", full)
     assert static_files._copy_of("/nowhere/app.css") == ""
+
+
+def fetched(address: str) -> tuple[int, str, bytes]:
+    """Return the status, how long it may be kept, and what came."""
+    with closing(Client().get(address)) as answer:
+        body = b"".join(answer) if answer.streaming else answer.content
+        return answer.status_code, answer.get("Cache-Control", ""), body
+
+
+@pytest.mark.django_db
+def test_what_a_page_names_is_kept_by_browsers_until_it_changes() -> None:
+    named = staticfiles_storage.url("js/board.js")
+    text = (django_settings.SHARE_DIR / "static/js/board.js").read_bytes()
+    assert fetched(named) == (200, "max-age=31536000, public, immutable", text)
+    # A page from before an upgrade goes on, and asks whether what it has is still so.
+    asked_each_time = fetched("/static/js/board.js")
+    assert fetched(named.replace(static_files.version(), "0" * 16)) == asked_each_time
+    assert asked_each_time == (200, "max-age=0, public", text)
+    assert fetched(named.replace("board.js", "none.js"))[0] == 404
+
+
+def test_the_version_follows_what_the_files_hold(
+    settings: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(static_files.version.cache_clear)
+    settings.STATICFILES_DIRS = [tmp_path]
+    seen = []
+    for text in ("a", "b", "a"):
+        (tmp_path / "a.js").write_text(text)
+        static_files.version.cache_clear()
+        finders.get_finder.cache_clear()
+        seen.append(static_files.version())
+    finders.get_finder.cache_clear()
+    assert seen[0] == seen[2] != seen[1]
 
 
 @pytest.mark.django_db
