@@ -136,7 +136,8 @@ def test_its_session_goes_on_after_its_worker_was_killed(
         eventually(lambda: api.get("/cards/NOTES-1/checkpoints")["results"])
         attempt = api.get("/cards/NOTES-1")["attempt"]["id"]
         mind.goes_on = True
-        os.kill(worker_above(working_for(attempt)[0]), signal.SIGKILL)
+        worker = eventually(lambda: worker_above(working_for(attempt)))
+        os.kill(worker, signal.SIGKILL)
         eventually(lambda: api.get("/cards/NOTES-1")["state"] in ("completed", "blocked"), 150)
 
         tries = api.every("/cards/NOTES-1/steps")

@@ -139,8 +139,8 @@ def kill_the_worker(api: Api, model: Model, dice: random.Random) -> str:
     eventually(lambda: len(model.turns) >= asked, 120)
     time.sleep(dice.uniform(0, 0.4))  # it has few turns, and each takes less than a second
     # Between two programs of the attempt there is none for a moment.
-    program = eventually(lambda: working_for(attempt["id"]))[0]
-    os.kill(worker_above(program), signal.SIGKILL)
+    worker = eventually(lambda: worker_above(working_for(attempt["id"])))
+    os.kill(worker, signal.SIGKILL)
     eventually(lambda: not working_for(attempt["id"]))
     return str(attempt["id"])
 

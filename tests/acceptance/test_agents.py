@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 TOKEN = "acceptance-" + "a" * 32
-LEASE_SECONDS = 8
+LEASE_SECONDS = 20
 DECISION = "Notes are plain text, one finding a line"
 NEXT = "Add the second line to notes.txt, then complete the card"
 MINE = "{{claim_card.attempt_id}}"
@@ -112,7 +112,7 @@ def play_first(cli: Cli, model: Model, api: Api, work: Path) -> Running:
 
 
 def until_free(api: Api) -> None:
-    eventually(lambda: api.get("/cards/NOTES-1")["state"] == "waiting", 40)
+    eventually(lambda: api.get("/cards/NOTES-1")["state"] == "waiting", 120)
 
 
 @pytest.mark.parametrize(

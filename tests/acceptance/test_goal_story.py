@@ -170,7 +170,7 @@ class Fate:
 
     def takes(self, worker: Worker) -> None:
         """Let a program of its own end somewhere on the way, so that its lease runs out."""
-        assert worker.claim(lease_seconds=2)
+        assert worker.claim(lease_seconds=10)
         for method, what, body in (
             ("PATCH", "", {"approach": "look around first"}),
             ("POST", "/steps", {"key": "look"}),
@@ -218,7 +218,7 @@ def test_a_goal_is_proven_broken_and_proven_again(
         assert refused.status_code == 409
         api("PATCH", f"/cards/{plain}", {"requires": []})
         fate.takes(ada)
-        eventually(ada.claim)
+        eventually(ada.claim, 120)
         for n in range(2):
             assert n == 0 or ada.claim()
             ada.call("PATCH", "", {"approach": "slice the sequence by hand", "differs": "again"})

@@ -125,7 +125,7 @@ def installed(tmp_path: Path) -> Iterator[Installation]:
         BOOTSTRAP_TOKEN=TOKEN,
         ALLOW_COMMANDS="1",
         WORKERS="2",
-        LEASE_SECONDS="5",
+        LEASE_SECONDS="30",
     ) as made:
         yield made
 
@@ -187,8 +187,7 @@ def test_a_card_survives_the_death_of_its_worker_and_of_everything(
             eventually(lambda step=step: (step in [k for k, _ in counted(counter)]) or None)
             watch(eye, step, "live")
             if number == KILL_WORKER_IN:
-                killed = worker_above(commands(leave)[0])
-                os.kill(killed, signal.SIGKILL)
+                os.kill(eventually(lambda: worker_above(commands(leave))), signal.SIGKILL)
                 begun_again(counter, step, times=2)
             if number == KILL_ALL_IN:
                 for pid in installed.processes():

@@ -43,6 +43,7 @@ class Installation:
         self.log = folder.parent / f"{folder.name}.log"
         self._environment = environment
         self._started: list[subprocess.Popen[bytes]] = []
+        self._said_before = 0
 
     # -- starting ------------------------------------------------------------------------------
 
@@ -57,6 +58,7 @@ class Installation:
             **self._environment,
             **extra,
         }
+        self._said_before = len(self.said())
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", "runtime", *arguments],
@@ -111,8 +113,9 @@ class Installation:
         return self.log.read_text() if self.log.exists() else ""
 
     def link(self) -> str:
-        """Return the path of the newest sign-in link."""
-        return re.findall(r"(/accounts/enter/\S+)", self.said())[-1]
+        """Return the path of the sign-in link that the newest start shows."""
+        found = re.compile(r"(/accounts/enter/\S+)\s")
+        return until(lambda: found.findall(self.said()[self._said_before :]))[-1]
 
     def processes(self) -> dict[int, str]:
         """Return this installation's processes and what they are."""

@@ -57,6 +57,11 @@ def parts(card: Card) -> list[tuple[str, str]]:
     return [(row.key.rpartition("/")[2], row.status) for row in rows.order_by("number")]
 
 
+def sessions(card: Card) -> int:
+    """Return how many sessions of agents are on record."""
+    return sum(name.endswith("-session") for name, _ in parts(card))
+
+
 def prompt_of(card: Card) -> str:
     (tree,) = trees(card)
     (found,) = (tree.parent / "home" / ".holdfast").glob("*/prompt.md")
@@ -153,7 +158,7 @@ def test_a_killed_agents_session_goes_on_from_the_files_of_the_last_checkpoint(
     script = [{"run": f"echo a > kept; {bench.mark('first')}"}, {"run": wait}, {"end": "Done."}]
     card = card_for(bench, env, SPEAKERS[speaker](*script))
     work = bench.start(card)
-    wait_for(lambda: started.exists() and Checkpoint.objects.filter(card=card).exists(), 60)
+    wait_for(lambda: started.exists() and Checkpoint.objects.filter(card=card).exists())
     (tree,) = trees(card)
     (tree / "later").write_text("after the checkpoint")
     leases.expire(work.attempt.pk, actor=SYSTEM.actor)
@@ -181,7 +186,7 @@ def test_where_the_session_is_lost_a_new_one_begins_with_the_briefing(
     wait = f"test -e {started} || {{ touch {started}; exec sleep 1000; }}"
     card = card_for(bench, env, SPEAKERS[speaker]({"run": wait}, {"end": "Done."}))
     work = bench.start(card)
-    wait_for(started.exists, 60)
+    wait_for(lambda: started.exists() and sessions(card) == 1)
     leases.expire(work.attempt.pk, actor=SYSTEM.actor)
     assert work.result() == Outcome.LOST
     (tree,) = trees(card)
@@ -189,7 +194,7 @@ def test_where_the_session_is_lost_a_new_one_begins_with_the_briefing(
     assert bench.run(card) == Outcome.COMPLETED
     assert "can't be resumed; a new one begins" in logged(card)
     assert "You were interrupted" not in prompt_of(card)
-    assert sum(name.endswith("-session") for name, _ in parts(card)) == 2
+    assert sessions(card) == 2
 
 
 @runs
@@ -198,11 +203,11 @@ def test_resume_never_begins_afresh(bench: Bench, env: Mapping[str, str]) -> Non
     wait = f"test -e {started} || {{ touch {started}; exec sleep 1000; }}"
     card = card_for(bench, env, {**told({"run": wait}, {"end": "Done."}), "resume": "never"})
     work = bench.start(card)
-    wait_for(started.exists, 60)
+    wait_for(lambda: started.exists() and sessions(card) == 1)
     leases.expire(work.attempt.pk, actor=SYSTEM.actor)
     assert work.result() == Outcome.LOST
     assert bench.run(card) == Outcome.COMPLETED
-    assert sum(name.endswith("-session") for name, _ in parts(card)) == 2
+    assert sessions(card) == 2
 
 
 @runs
