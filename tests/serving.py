@@ -155,7 +155,7 @@ class Site:
     def run(self, code: str, *args: Any) -> str:
         """Return what ``code`` prints."""
         process = self.python(code, *map(str, args))
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=600)
         assert process.returncode == 0
         return out.strip()
 

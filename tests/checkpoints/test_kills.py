@@ -29,11 +29,13 @@ from checkpoints.models import Artifact, ArtifactLink, Checkpoint, Keeping, Salv
 from checkpoints.stores import store_of
 from checkpoints.verifying import verify
 from checkpoints.workspaces import Workspace
-from tests.checkpoints.killing import killed, say
+from tests.checkpoints.killing import killed, paced, say
 from tests.factories import make_card, now_is
 
 KILLS = 200 if os.environ.get("FULL") else 20
 LOOK_AFTER = 10  # kills
+#: From a claim to the first checkpoint.
+QUICK_SECONDS = 0.5
 SEED = int(os.environ.get("SEED") or 6)
 
 pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
@@ -195,12 +197,20 @@ def test_nothing_is_lost_whenever_it_is_killed(
     told, root = tmp_path / "told", tmp_path / "workspaces"
     told.touch()
     rng = random.Random(SEED)
+
+    def once() -> None:
+        worker = Worker(card, root, told, SEED)
+        worker.save()
+        worker.files.close()
+
+    pace = paced(once, QUICK_SECONDS)
+    first = len(told.read_text())
     for number in range(1, KILLS + 1):
         seed = SEED * 10_000 + number
-        killed(lambda seed=seed: Worker(card, root, told, seed).run(), told, rng)  # type: ignore[misc]
+        killed(lambda seed=seed: Worker(card, root, told, seed).run(), told, rng, pace=pace)  # type: ignore[misc]
         if number % LOOK_AFTER == 0:
             look(card, root, told)
-    said = told.read_text()
+    said = told.read_text()[first:]
     counts = {word: said.count(word) for word in ("saved", "restored", "stored")}
     dropped = Checkpoint.objects.filter(dropped_at__isnull=False).count()
     logging.getLogger(__name__).info("%d kills: %s, %d dropped", KILLS, counts, dropped)
