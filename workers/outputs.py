@@ -66,7 +66,8 @@ def _take(line: str, values: dict[str, Any]) -> str:
         try:
             found = load_json(line.encode())
         except (Malformed, Invalid) as error:
-            return f"can't be used: {error.detail.rstrip('.')}"
+            said = error.detail.rstrip(".").replace("The body ", "it ", 1)
+            return f"can't be used: {said}"
     else:
         name, equals, value = line.partition("=")
         if not equals:

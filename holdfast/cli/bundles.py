@@ -41,8 +41,8 @@ def export(
             path = f"/cards/{segment(card)}"
         else:
             path = f"/goals/{the_goal(client, board, goal or '')}"
-        asked = "?with_secrets=true" if with_secrets else ""
-        content = client.request("GET", f"{path}/bundle{asked}").content
+        asked = {"with_secrets": "true"} if with_secrets else None
+        content = client.request("GET", f"{path}/bundle", params=asked).content
     try:
         with replacing(output, "wb") as file:
             file.write(content)

@@ -335,9 +335,10 @@ def choose(card: str, as_json: bool) -> None:
 @with_secrets_option
 def patch(card: str, output: IO[bytes], with_secrets: bool) -> None:
     """Write all that the card changed as one patch, for `git am` or `git apply`."""
-    asked = "?with_secrets=true" if with_secrets else ""
+    asked = {"with_secrets": "true"} if with_secrets else None
     with connect() as client:
-        output.write(client.request("GET", f"/cards/{segment(card)}/patch{asked}").content)
+        content = client.request("GET", f"/cards/{segment(card)}/patch", params=asked).content
+    output.write(content)  # only now is the file made, or made empty
 
 
 @click.command()

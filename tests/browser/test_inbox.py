@@ -14,6 +14,7 @@ from tests.browser.conftest import Open, new_card
 from tests.browser.test_access import problems
 from tests.events.receiver import Receiver, receiving
 from tests.serving import Site, until
+from tests.spilled import SPILLED
 
 pytestmark = pytest.mark.browser
 
@@ -36,31 +37,6 @@ from django.utils import timezone
 from events import webhooks
 for pk in webhooks.due(timezone.now()):
     webhooks.deliver(pk)
-"""
-#: A card in review whose app.py holds what the board keeps as a secret.
-_SPILLED = """
-import sys, django
-django.setup()
-from pathlib import Path
-from django.conf import settings
-from boards import cards, leases
-from boards.models import Board
-from boards.secrets import keeping
-from checkpoints import recovery
-from checkpoints.stores import store_of
-from checkpoints.workspaces import Workspace
-board = Board.objects.get(key=sys.argv[1])
-keeping.put(board.pk, "user:ann", "DEPLOY_KEY", "sk-live-0123456789abcdef")
-column = board.columns.get(kind="in_progress")
-card = cards.create(board, "user:ann", title=sys.argv[2], column=column, review_required=True)
-attempt = leases.claim("ada", card_id=card.pk)
-files = Workspace.prepare(Path(settings.WORKSPACES_DIR), store_of(board.pk), card_key=card.key,
-                          attempt_number=1)
-(files.tree / "app.py").write_text(sys.argv[3])
-recovery.save(attempt.pk, {"summary": "Wrote it", "workspace": files.snapshot("it").as_json()})
-files.close()
-leases.complete(attempt.pk, "Done")
-print(card.key)
 """
 _MEMBER = """
 import sys, django
@@ -114,7 +90,7 @@ class Desk:
 
     def wrote(self, title: str, content: str) -> str:
         """Return the key of a card in review that wrote ``content``, on a board with a secret."""
-        return self.site.run(_SPILLED, self.board, title, content).strip()
+        return self.site.run(SPILLED, self.board, title, content).strip()
 
     def told(self) -> None:
         """Let what happened become notices, as the sweep does every two seconds."""

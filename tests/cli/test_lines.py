@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.cli.conftest import Desk
+from tests.spilled import SPILLED
 
 
 def walked(desk: Desk) -> str:
@@ -125,7 +126,6 @@ def test_a_card_is_taken_elsewhere_with_its_history(desk: Desk) -> None:
     key = walked(desk)
     file = desk.home / "card.tar"
     assert f"Wrote {file}." in desk("bundle", "export", key, "--output", str(file)).stdout
-    assert "Wrote" in desk("bundle", "export", key, "--with-secrets", "-o", str(file)).stdout
     root = {"HOLDFAST_TOKEN": desk.site.token}
     other = desk.site.new_board()["key"]
     told = ("bundle", "import", str(file), "--board", other)
@@ -136,3 +136,15 @@ def test_a_card_is_taken_elsewhere_with_its_history(desk: Desk) -> None:
     file.write_bytes(file.read_bytes().replace(b"step-1", b"step-9"))
     assert "not what was written" in desk(*told, status=4, **root).output
     assert "Name a CARD" in desk("bundle", "export", "--output", str(file), status=2).output
+
+
+def test_files_with_a_secret_leave_only_if_one_says_so(desk: Desk) -> None:
+    wrote = desk.site.run(SPILLED, desk.board, "Spill", "KEY = 'sk-live-0123456789abcdef'\n")
+    key, file = wrote.strip(), desk.home / "spilled"
+    for words in (("card", "patch", key, "--output"), ("bundle", "export", key, "--output")):
+        refused = desk(*words, str(file), status=4)
+        assert "app.py holds the secret DEPLOY_KEY" in refused.output
+        assert not file.exists()
+        desk(*words, str(file), "--with-secrets")
+        assert file.stat().st_size > 0
+        file.unlink()

@@ -91,6 +91,10 @@ def test_a_step_that_breaks_its_promise_fails_and_says_so(bench: Bench) -> None:
     assert "Line 1 of its outputs is neither name=value" in card.attempts.get().lesson.replace(
         "\n", " "
     )
+    card = bench.card({"key": "build", "run": """echo '{"version": ' >> "$HOLDFAST_OUTPUT\""""})
+    assert bench.run(card) == Outcome.FAILED
+    said = card.attempts.get().lesson.replace("\n", " ")
+    assert "Line 1 of its outputs can't be used: it is not JSON" in said
 
 
 def test_outputs_are_read_from_a_plain_file_alone(bench: Bench) -> None:
