@@ -3,6 +3,7 @@
     <root>/<card>/<number>/tree        the workspace itself: a clone, or a plain folder
                            home, tmp   the commands' HOME and TMPDIR
                            index       of the snapshots, private to this folder
+                           pytest.ini, ruff.toml   empty, where there is such a thing further up
                            lock        held while a worker, or a git of it, is at work here
                            holder      number of the attempt that was here last
 
@@ -59,6 +60,18 @@ TOO_LARGE = f"is larger than {MAX_FILE_BYTES // 2**20} MiB"
 UNREADABLE = "can't be read"
 SPECIAL = "is neither a file nor a link"
 RESERVED = "has a name that git keeps for itself"
+
+#: What pytest and ruff look for in one folder after the other, upwards, and what ends the search.
+_CONFIGURATIONS = (
+    "pyproject.toml",
+    "pytest.ini",
+    ".pytest.ini",
+    "tox.ini",
+    "setup.cfg",
+    "ruff.toml",
+    ".ruff.toml",
+)
+_NEAREST = ("pytest.ini", "ruff.toml")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -768,10 +781,19 @@ class Workspace:
 
     def _make_rooms(self) -> None:
         """Make HOME and an empty TMPDIR."""
+        self._keep_apart()
         self.home.mkdir(exist_ok=True)
         if self.tmp.exists() or self.tmp.is_symlink():
             remove_folder(self.tmp)
         self.tmp.mkdir(mode=0o700)
+
+    def _keep_apart(self) -> None:
+        """Keep pytest and ruff from taking the configuration of a folder far above, such as a
+        checkout that has its data within, for that of a repository which has none."""
+        above = self.folder.parents
+        if any((folder / name).is_file() for folder in above for name in _CONFIGURATIONS):
+            for name in _NEAREST:
+                (self.folder / name).touch()
 
     def _clear_locks(self) -> None:
         """Remove the locks that a killed git left in the workspace's own repository."""

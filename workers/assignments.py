@@ -111,6 +111,8 @@ class Assignment:
             home=self.home,
             tmp=self.tmp,
             extra={
+                # A workspace without a repository is not part of one that it happens to stand in.
+                "GIT_CEILING_DIRECTORIES": str(self.folder),
                 **desk.terms.secrets,
                 **step.env,
                 "HOLDFAST_URL": self.url,

@@ -1235,3 +1235,30 @@ def test_compiled_python_stays_out_unless_the_repository_has_it(place: Place) ->
     taken = workspace.snapshot("worked")
     changed = [change.path for change in place.store.changes(taken.base, taken.commit)]
     assert changed == ["kept/__pycache__/old.pyc"]
+
+
+@pytest.mark.parametrize("tool", ["pytest", "ruff"])
+def test_tools_take_no_configuration_from_far_above_for_the_repositorys(
+    place: Place, tmp_path: Path, tool: str
+) -> None:
+    place.write("test_it.py", "def test_it():\n    pass\n")
+    place.commit()
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\naddopts = "--no-such-option"\n'
+        '[tool.ruff.lint]\nselect = ["ALL"]\n'
+    )
+    workspace = place.prepare(1)
+    asked = {
+        "pytest": ("-q", "-p", "no:cacheprovider"),
+        "ruff": ("check", "--no-cache", "test_it.py"),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-m", tool, *asked[tool]],
+        cwd=workspace.tree,
+        env={"PATH": os.environ["PATH"], "HOME": str(workspace.home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert not workspace.snapshot("looked at").changed_files

@@ -829,3 +829,15 @@ def test_late_writes_of_a_lost_attempt_are_refused(bench: Bench) -> None:
     with pytest.raises(LeaseLost):
         steps.begin(attempt.pk, "step1")
     assert Step.objects.count() == 0
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "plain"])
+def test_git_finds_no_repository_above_a_workspace_that_has_none(
+    bench: Bench, tmp_path: Path, settings: Any, sandbox: str
+) -> None:
+    settings.COMMAND_SANDBOX = sandbox
+    git(tmp_path, "init", "-q")  # the data of an installation stands in a checkout
+    card = bench.card(
+        {"key": "look", "run": "mkdir d; cd d; git rev-parse --git-dir && exit 1 || :"}
+    )
+    assert bench.run(card) == Outcome.COMPLETED, logged(card)

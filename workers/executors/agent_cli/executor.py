@@ -208,8 +208,6 @@ class _Work:
                 **assignment.env,
                 **start.env,
                 TOKEN_VARIABLE: assignment.token,
-                # A workspace without a repository is not part of one that it happens to stand in.
-                "GIT_CEILING_DIRECTORIES": str(assignment.folder),
                 "HOLDFAST_PROMPT_FILE": str(plan.prompt_file),
             },
             on_text=listener,
