@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests import schema
 from tests.serving import new_site
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,3 +73,43 @@ def test_the_worker_of_the_readme_works(tmp_path):
     assert [p["summary"] for p in points] == ["The paragraph is drafted."]
     assert again.returncode != 0
     assert "not_claimable" in again.stdout + again.stderr
+
+
+def test_a_backup_may_be_broken_off_taken_again_and_put_back(tmp_path):
+    page = (ROOT / "docs/operating.md").read_text().split("## Backup")[1]
+    backup, restore = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[:2]
+    data = tmp_path / "data"
+    for name in ("artifacts", "snapshots"):
+        (data / name).mkdir(parents=True)
+    schema.copy_to(data / "holdfast.sqlite3")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
+    (tmp_path / "manage.py").symlink_to(ROOT / "manage.py")
+
+    def carry_out(script):
+        environment = {**os.environ, "DATA_DIR": str(data), "DATABASE_URL": "", "REDIS_URL": ""}
+        environment.pop("SECRET_KEY", None)  # it is made where there is none
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        subprocess.run(
+            ["sh", "-ec", script], cwd=tmp_path, env=environment, check=True, timeout=120
+        )
+
+    def change(n):
+        with closing(sqlite3.connect(data / "holdfast.sqlite3")) as store, store:
+            store.execute(f"PRAGMA user_version = {n}")
+
+    def version():
+        with closing(sqlite3.connect(data / "holdfast.sqlite3")) as store:
+            return store.execute("PRAGMA user_version").fetchone()[0]
+
+    change(1)
+    carry_out(backup)
+    change(2)
+    (tmp_path / "backup/draft.sqlite3").write_bytes(b"half of it")  # one was killed
+    carry_out(backup)
+    change(3)
+    (data / "holdfast.sqlite3-wal").write_bytes(b"of a killed server")
+    carry_out(restore.partition("LEASE_EPOCH")[0])
+    assert version() == 2
+    assert not (data / "holdfast.sqlite3-wal").exists()
+    assert (data / "secret_key").is_file()
