@@ -9,7 +9,7 @@ import {equip, equipColumns} from "./board/drag.js";
 import {feed} from "./board/feed.js";
 import {returnFocus, rove} from "./board/keys.js";
 import {openMenu} from "./board/menu.js";
-import {explain, sendEdit, showQueued} from "./board/moves.js";
+import {refuse, sendEdit, showQueued} from "./board/moves.js";
 import {meet, tellOpen} from "./board/presence.js";
 import {queue} from "./board/queue.js";
 import {carriedBy} from "./edit.js";
@@ -39,10 +39,10 @@ board.addEventListener("submit", async event => {
     text.value = "";
     if (reply) reply.open = false;
     announce(gettext("{key} answered.", card.dataset));
-    await refresh([card.dataset.card]);
+    await refresh([card.dataset.card]).catch(() => { /* its event brings it */ });
     $(".t", card).focus({preventScroll: true});
   } catch (refusal) {
-    await explain(card, columnOf(card), refusal, {});
+    refuse([card], refusal.message);
   }
 });
 

@@ -98,7 +98,9 @@ async def test_a_secret_that_a_card_asks_for_is_typed_unseen_and_stands_on_no_pa
     assert not await problems(page)
     await value.fill("short")
     await card.get_by_role("button", name="Answer").click()
+    # The reader is told what is wrong with it, not that the card was not moved.
     await expect(card.locator(".strip")).to_be_visible()
+    await expect(page.locator("#alarm")).to_have_text(await card.locator(".strip").inner_text())
     assert site.call("GET", f"/api/v1/cards/{key}").body["state"] == "blocked"
     await value.fill(PEM)
     await card.get_by_role("button", name="Answer").click()

@@ -2,7 +2,7 @@
 import {announce, call, toast} from "../api.js";
 import {$, $$, cardsIn, columnOf} from "./dom.js";
 import {archive} from "./bulk.js";
-import {explain, move} from "./moves.js";
+import {move, refuse} from "./moves.js";
 import {popup} from "./popup.js";
 import {gettext} from "../words.js";
 
@@ -42,7 +42,7 @@ async function chosen(item) {
       await call("POST", `/cards/${card.dataset.card}/${item.dataset.steer}`, {});
       announce(gettext("{key}: {what} done.", {key: card.dataset.key, what: item.textContent.trim()}));
     } catch (refusal) {
-      await explain(card, columnOf(card), refusal, {});
+      refuse([card], refusal.message);
     }
   }
 }

@@ -69,13 +69,14 @@ async function pause(cards) {
       await call("POST", `/cards/${card.dataset.card}/pause`, {});
       announce(gettext("{key} is told to pause.", {key: card.dataset.key}));
     } catch (refusal) {
-      await explain(card, columnOf(card), refusal, {}, false);
+      refuse([card], refusal.message);
     }
   }
   await refresh(cards.map(card => card.dataset.card)).catch(() => {});
 }
 
-function refuse(cards, text) {
+/* Says at the cards why something was not done to them. */
+export function refuse(cards, text) {
   announce(text, true);
   for (const card of cards) tellAt(card, text);
 }
