@@ -72,6 +72,8 @@ def checked(
     terms = Terms(
         question_kind or TEXT, tuple(options), detail, default, timeout_seconds, on_timeout
     )
+    if question and not question.strip():
+        raise Invalid.field("question", "is blank; say what is asked.")
     if not question:
         given: dict[str, object] = {
             "question_kind": question_kind,

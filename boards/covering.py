@@ -28,11 +28,13 @@ class Covered:
         return sorted({*self.now, *(stands for _was, stands in self.earlier)})
 
 
-def of(card: Card, criteria: Sequence[Criterion]) -> Covered:
-    """Return what the card covers of all criteria that its goal ever had."""
-    stands = rewording.now(criteria)
-    numbers = sorted(set(card.covers))
+def of(card: Card, standing: Sequence[Criterion]) -> Covered:
+    """Return what the card covers; ``standing`` are the criteria of its goal as they are asked
+    for. One statement more where it covers what is not."""
+    numbers, stands = sorted(set(card.covers)), {c.number: c.number for c in standing}
+    if card.goal is not None and not stands.keys() >= set(numbers):
+        stands = rewording.now(rewording.rows(card.goal.criteria.all()))
     now = [n for n in numbers if stands.get(n) == n]
     earlier = [(n, stands[n]) for n in numbers if stands.get(n, n) not in {n, *now}]
     gone = [n for n in numbers if n not in stands]
-    return Covered(now, earlier, gone, offered=bool(stands))
+    return Covered(now, earlier, gone, offered=bool(standing))

@@ -6,8 +6,8 @@ the API say so as long as it is true.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -114,7 +114,7 @@ def _short(text: str) -> str:
 
 
 def of(goals: Collection[Progress]) -> dict[UUID, Missing]:
-    """Return what each of the goals lacks, of those that do, in at most four statements for all.
+    """Return what each of the goals lacks, of those that do, in at most five statements for all.
 
     A goal with an active one below it is left to that; one that is met, to people.
     """
@@ -130,14 +130,13 @@ def of(goals: Collection[Progress]) -> dict[UUID, Missing]:
     idle = {pk for pk in planned if asked[pk].total == asked[pk].done}
     waiting = Plan.objects.in_bulk([planned[pk] for pk in idle if planned[pk]])
     covers = _covers(planned.keys() - idle)
-    criteria = _criteria({pk for pk in idle if asked[pk].total} | covers.keys())
+    unmet = _unmet({pk for pk in idle if asked[pk].total} | covers.keys())
     found = {}
     for pk in planned:
-        every = criteria.get(pk, ())
-        lacking = _of(asked[pk], every, covers.get(pk), waiting.get(planned[pk]))
+        lacking = _of(asked[pk], unmet.get(pk, ()), covers.get(pk), waiting.get(planned[pk]))
         if lacking is not None:
             found[pk] = lacking
-    return found
+    return found | _with_earlier(found, covers)
 
 
 def _covers(goals: Collection[UUID]) -> dict[UUID, list[tuple[str, list[int]]]]:
@@ -152,31 +151,28 @@ def _covers(goals: Collection[UUID]) -> dict[UUID, list[tuple[str, list[int]]]]:
     return found
 
 
-def _criteria(goals: Collection[UUID]) -> dict[UUID, tuple[Criterion, ...]]:
-    """Return all criteria that the goals ever had, in their order by goal."""
+def _unmet(goals: Collection[UUID]) -> dict[UUID, tuple[Criterion, ...]]:
+    """Return the criteria that are not met, or not known to be, in their order by goal."""
     found: dict[UUID, tuple[Criterion, ...]] = {}
-    rows = Criterion.objects.filter(goal__in=goals).order_by("number")
-    fields = ("goal", "number", "text", "met", "retired_at", "replaces")
-    for criterion in rows.only(*fields) if goals else ():
+    rows = Criterion.objects.filter(goal__in=goals, retired_at=None).exclude(met=True)
+    fields = ("goal", "number", "text", "replaces")
+    for criterion in rows.order_by("number").only(*fields) if goals else ():
         found[criterion.goal_id] = (*found.get(criterion.goal_id, ()), criterion)
     return found
 
 
 def _of(
     progress: Progress,
-    criteria: tuple[Criterion, ...],
+    unmet: tuple[Criterion, ...],
     covers: list[tuple[str, list[int]]] | None,
     plan: Plan | None,
 ) -> Missing | None:
-    unmet = tuple(c for c in criteria if c.retired_at is None and c.met is not True)
     if progress.total > progress.done:
         if covers is None:
             return None  # its cards do not say what they are for
         covered = {number for _key, numbers in covers for number in numbers}
         bare = tuple(c for c in unmet if c.number not in covered)
-        if not bare:
-            return None
-        return Missing(Kind.COVER, bare, earlier=tuple(_earlier(bare, criteria, covers)))
+        return Missing(Kind.COVER, bare) if bare else None
     if plan is not None:
         return Missing(Kind.PLAN, plan=plan)
     if not progress.total:
@@ -186,11 +182,24 @@ def _of(
     return None if progress.criteria else Missing(Kind.CRITERIA)
 
 
-def _earlier(
-    bare: Iterable[Criterion], criteria: Iterable[Criterion], covers: list[tuple[str, list[int]]]
-) -> Iterator[tuple[str, int]]:
-    """Give the cards that were for another text of the bare criteria, with the number of each."""
-    lacking, now = {c.number for c in bare}, rewording.now(criteria)
-    for key, numbers in covers:
-        for number in sorted({now[n] for n in numbers if n in now} & lacking):
-            yield key, number
+def _with_earlier(
+    found: Mapping[UUID, Missing], covers: Mapping[UUID, list[tuple[str, list[int]]]]
+) -> dict[UUID, Missing]:
+    """Return what of this lacks cover for a reworded criterion, with the cards that were for
+    another text of it, in one statement for all of them."""
+    bare = {pk: lacking for pk, lacking in found.items() if lacking.kind == Kind.COVER}
+    texts: dict[UUID, list[rewording.Row]] = {}
+    rows = Criterion.objects.filter(goal__in=bare.keys()).order_by()
+    fields = ("goal", "number", "replaces", "retired_at")
+    for pk, number, replaces, retired_at in rows.values_list(*fields) if bare else ():
+        texts.setdefault(pk, []).append((number, replaces, retired_at))
+    told = {}
+    for pk, lacking in bare.items():
+        lacks, now = {c.number for c in lacking.criteria}, rewording.now(texts[pk])
+        earlier = [
+            (key, number)
+            for key, numbers in covers[pk]
+            for number in sorted({now[n] for n in numbers if n in now} & lacks)
+        ]
+        told[pk] = replace(lacking, earlier=tuple(earlier))
+    return told

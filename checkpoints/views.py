@@ -36,7 +36,7 @@ from checkpoints.models import Checkpoint, Salvage
 from events import log
 from events.models import Event
 from goals import amendments
-from goals.models import Decision, Discovery, Goal
+from goals.models import Criterion, Decision, Discovery, Goal
 from kernel.access import Role
 from kernel.errors import DomainError
 from kernel.limits import whole_number
@@ -141,7 +141,10 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
     live = latest if latest and latest.status == Attempt.Status.RUNNING else None
     silent = live is not None and boards_selectors.is_silent(live)
     goals = Goal.objects.filter(board_id=found.board_id, status=Goal.Status.ACTIVE)
-    criteria = list(found.goal.criteria.order_by("number")) if found.goal else []
+    standing = (
+        found.goal.criteria.filter(retired_at=None) if found.goal else Criterion.objects.none()
+    )
+    criteria = list(standing.order_by("number"))
     prefetch_related_objects([found], "dependencies__depends_on")
     return {
         "card": found,
@@ -151,7 +154,7 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
         "head": recovery.head(found.pk, found.line),
         "columns": list(found.board.columns.all()),
         "question": cards.open_questions(found).first(),
-        "criteria": [c for c in criteria if c.retired_at is None],
+        "criteria": criteria,
         "covers": covering.of(found, criteria),
         "amendments": amendments.of(found.goal_id),
         "plans": found.plans.filter(status="open"),

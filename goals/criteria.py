@@ -21,6 +21,7 @@ from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from events import log
+from goals import rewording
 from goals.models import Criterion, Evidence, Goal
 from kernel.errors import EvidenceMissing, Invalid, NotFound
 from kernel.tx import transition
@@ -59,7 +60,7 @@ def record_evidence(
             raise Invalid.field(
                 f"evidence[{n}].criterion",
                 "names no criterion of the goal by id, number or text, as they are now: "
-                f"{named or 'it has none'}.",
+                f"{named or 'it has none'}.{_reworded(goal_id, str(entry['criterion']))}",
             )
         Evidence.objects.create(
             criterion=criterion,
@@ -79,6 +80,17 @@ def record_evidence(
         if c.pk in met:
             Criterion.objects.filter(pk=c.pk).update(met=met[c.pk])
     settle_later(goal_id)
+
+
+def _reworded(goal_id: UUID, name: str) -> str:
+    """Say what the criterion of that number or text has become, where it was reworded."""
+    every = Criterion.objects.filter(goal_id=goal_id)
+    by_number = Q(number=int(name)) if name.isdecimal() and len(name) < 6 else Q(text=name)
+    then = every.filter(by_number).order_by("-number").first()
+    now = rewording.now(rewording.rows(every)).get(then.number) if then else None
+    if then is None or now is None:
+        return ""
+    return f" Criterion {then.number} was reworded and is {now} now: show what that one asks for."
 
 
 def say(

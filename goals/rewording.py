@@ -9,7 +9,10 @@ serve, which nobody knows but whoever looks: it is told, and counts only once so
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from django.db.models import QuerySet
 
 from goals import likeness
 from goals.models import Criterion
@@ -68,22 +71,25 @@ def _alike(one: str, other: str) -> float:
     return max(likeness.alike(one, other), likeness.about_the_same(one, other))
 
 
-def now(criteria: Iterable[Criterion]) -> dict[int, int]:
+#: A criterion's number, whose place it took, and when it was no longer asked for.
+Row = tuple[int, int | None, datetime | None]
+
+
+def rows(criteria: QuerySet[Criterion]) -> list[Row]:
+    """Return what ``now`` asks of criteria."""
+    return list(criteria.order_by().values_list("number", "replaces", "retired_at"))
+
+
+def now(criteria: Iterable[Row]) -> dict[int, int]:
     """Return, of all criteria of a goal that ever were, the number that each one's text has now,
     by its own number; those without any that stands are left out."""
-    rows = {c.number: c for c in criteria}
-    first = {number: _first(number, rows) for number in rows}
-    stands = {first[n]: n for n in sorted(rows) if rows[n].retired_at is None}
-    found = {n: stands[first[n]] for n in rows if first[n] in stands}
-    return found | {n: n for n in rows if rows[n].retired_at is None}
-
-
-def _first(number: int, rows: Mapping[int, Criterion]) -> int:
-    """Return the number under which the criterion was asked for first."""
-    seen = {number}
-    before = rows[number].replaces
-    while before is not None and before in rows and before not in seen:
-        number = before
-        seen.add(number)
-        before = rows[number].replaces
-    return number
+    first: dict[int, int] = {}
+    standing = []
+    # What takes a place has the higher number: whoever was there first is known by then.
+    for number, replaces, retired_at in sorted(criteria, key=lambda row: row[0]):
+        first[number] = first.get(replaces, number) if replaces is not None else number
+        if retired_at is None:
+            standing.append(number)
+    stands = {first[number]: number for number in standing}
+    found = {number: stands[one] for number, one in first.items() if one in stands}
+    return found | {number: number for number in standing}

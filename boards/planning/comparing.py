@@ -126,9 +126,9 @@ def _coverage(plan: Plan, entries: Sequence[Entry], gone: set[Any]) -> list[dict
     for pk, key, covers in rest.values_list("pk", "key", "covers"):
         for number in covers if pk not in told else []:
             by.setdefault(number, []).append(key)
-    criteria = list(plan.goal.criteria.order_by("number"))
+    criteria = plan.goal.criteria.filter(retired_at=None).order_by("number")
     earlier: dict[int, list[str]] = {}
-    for number, stands in rewording.now(criteria).items():
+    for number, stands in rewording.now(rewording.rows(plan.goal.criteria.all())).items():
         if number != stands:
             earlier.setdefault(stands, []).extend(by.get(number, []))
     return [
@@ -140,5 +140,4 @@ def _coverage(plan: Plan, entries: Sequence[Entry], gone: set[Any]) -> list[dict
             "earlier": list(dict.fromkeys(earlier.get(c.number, []))),
         }
         for c in criteria
-        if c.retired_at is None
     ]

@@ -21,6 +21,7 @@ from kernel.errors import Invalid
 MAX_ITEMS = 200
 MAX_REF = 80
 MAX_ESTIMATE = 1000
+MAX_LABELS, LABEL = 50, 100
 
 _KEY = re.compile(r"[A-Z][A-Z0-9]{1,9}-[1-9][0-9]{0,8}")
 _TOLD = re.compile(
@@ -36,8 +37,8 @@ def checked(goal: Goal, items: Sequence[Mapping[str, Any]]) -> list[Item]:
     where dependencies go in one."""
     if len(items) > MAX_ITEMS:
         raise Invalid.field("items", f"has {len(items)} entries; a plan holds {MAX_ITEMS}.")
-    criteria = list(goal.criteria.only("goal", "number", "retired_at", "replaces"))
-    standing = {c.number for c in criteria if c.retired_at is None}
+    criteria = rewording.rows(goal.criteria.all())
+    standing = {number for number, _replaces, retired_at in criteria if retired_at is None}
     found: list[Item] = []
     refs: dict[str, int] = {}
     for n, given in enumerate(items):
@@ -57,6 +58,10 @@ def checked(goal: Goal, items: Sequence[Mapping[str, Any]]) -> list[Item]:
                     "still covers it."
                 )
             raise Invalid.field(f"items[{n}].covers", why)
+        if len(item["labels"]) > MAX_LABELS or any(len(x) > LABEL for x in item["labels"]):
+            raise Invalid.field(
+                f"items[{n}].labels", f"are at most {MAX_LABELS}, of {LABEL} characters each."
+            )
         if item["workflow"] is not None:
             try:
                 item["workflow"] = cards.checked_workflow(item["workflow"])
@@ -234,11 +239,13 @@ def told(item: Mapping[str, Any]) -> Item:
             continue
         name, value = match[1].casefold(), match[2].strip().strip("*").strip()
         parts = [part.strip() for part in value.split(",") if part.strip()]
-        if name in ("covers", "criteria"):
-            found["covers"] = [*found.get("covers", []), *map(int, re.findall(r"\d{1,5}", value))]
+        numbers = [int(number) for number in re.findall(r"\d{1,5}", value)]
+        if name in ("covers", "criteria", "estimate") and value and not numbers:
+            kept.append(line)  # it says something else, which is not to be lost
+        elif name in ("covers", "criteria"):
+            found["covers"] = [*found.get("covers", []), *numbers]
         elif name == "estimate":
-            number = re.search(r"\d{1,4}", value)
-            found["estimate"] = min(int(number[0]), MAX_ESTIMATE) if number else None
+            found["estimate"] = min(numbers[0], MAX_ESTIMATE) if numbers else None
         else:
             which = "labels" if name == "labels" else "depends_on"
             found[which] = [*found.get(which, []), *parts]

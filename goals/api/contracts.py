@@ -362,7 +362,9 @@ def loaded() -> Any:
     """Return all goals with what ``GoalOut`` reads loaded, of the evidence the newest."""
     newest = Evidence.objects.order_by("-id")[:EVIDENCE_SHOWN]
     evidence = Prefetch("criteria__evidence", queryset=newest, to_attr="newest_evidence")
-    return Goal.objects.prefetch_related("criteria", evidence, "amendments")
+    # However often they were reworded: those that stand.
+    standing = Prefetch("criteria", queryset=Criterion.objects.filter(retired_at=None))
+    return Goal.objects.prefetch_related(standing, evidence, "amendments")
 
 
 def goal_out(goal: Goal) -> dict[str, Any]:

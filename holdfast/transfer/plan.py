@@ -73,7 +73,7 @@ class Plan:
             return
         title = " ".join(harmless(card.title).split())
         if not title:
-            self.problems.append(f"{card.place}: {card.ref} has no title.")
+            self.problems.append(f"{card.place}: a card without a title.")
             return
         description = harmless(card.description)
         if len(title) > TITLE:

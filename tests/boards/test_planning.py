@@ -68,6 +68,8 @@ def done(plan: Plan) -> dict[str, str]:
         ([{"title": " "}], "items[0].title", "is needed"),
         ([{"title": "a", "ref": "x"}, {"title": "b", "ref": "x"}], "items[1].ref", "another"),
         ([{"title": "a", "covers": [9]}], "items[0].covers", "no criterion 9; it has 1, 2, 3"),
+        ([{"title": "a", "labels": ["x"] * 51}], "items[0].labels", "at most 50"),
+        ([{"title": "a", "labels": ["x" * 101]}], "items[0].labels", "100 characters"),
         ([{"title": "a", "depends_on": ["?"]}], "items[0].depends_on[0]", "no item of the plan"),
         ([{"title": "a", "card": "PAY-99"}], "items[0].card", "no card of this goal"),
         ([{"title": "a", "workflow": {"steps": 3}}], "items[0].workflow", "steps"),
@@ -89,6 +91,25 @@ def test_what_can_t_become_cards_is_refused_by_name(
         applying.create(goal, ANN, items)
     assert words in refused.value.errors[field][0]
     assert not Plan.objects.exists()
+
+
+def test_a_line_that_says_no_number_stays_in_the_description() -> None:
+    (item,) = drafts.from_markdown("- [ ] Parse\n  Covers: all of it\n  Estimate: a lot\n")
+    assert item["description"] == "Covers: all of it\nEstimate: a lot"
+    assert "covers" not in item
+    with pytest.raises(Invalid, match=r"plan\.md:1: a card without a title\."):
+        drafts.from_markdown("- [ ] \n")
+
+
+def test_an_item_for_a_criterion_that_was_reworded_hears_its_number(goal: Goal) -> None:
+    plan = planned(goal, "Parse", covers=[2])
+    texts = [c.text for c in goal.criteria.order_by("number")]
+    texts[1] = "Quite another text"
+    memory.edit(goal.pk, ANN, {"criteria": [{"text": text} for text in texts]})
+    (reworded,) = [c for c in comparing.compared(plan).coverage if c["number"] == 4]
+    assert (reworded["by"], reworded["earlier"]) == ([], [plan.items[0]["ref"]])
+    with pytest.raises(Invalid, match="criterion 2 was reworded and is 4 now"):
+        applying.apply(plan.pk, ANN)
 
 
 def test_a_circle_through_cards_that_there_are_is_named(board: Board, goal: Goal) -> None:

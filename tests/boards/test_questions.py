@@ -77,6 +77,7 @@ def member(board: Board, name: str = "bea", role: Role = Role.MEMBER) -> Any:
         ),
         ({"timeout_seconds": 60, "default": "yes", "question_kind": "approve"}, "default"),
         ({"question": "", "detail": "rm"}, "detail"),
+        ({"question": " \n"}, "question"),
         ({"question_kind": "secret"}, "options"),
         ({"question_kind": "secret", "options": ["A_KEY", "B_KEY"]}, "options"),
         ({"question_kind": "secret", "options": ["PATH"]}, "options"),

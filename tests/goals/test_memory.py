@@ -226,7 +226,10 @@ def test_what_it_can_be_made_one_with_is_open_and_of_the_goal_the_most_alike_fir
 def test_evidence_for_what_is_no_criterion_any_more_hears_which_there_are() -> None:
     goal = make_goal(criteria=["It builds", "It is fast"])
     memory.edit(goal.pk, "user:ann", {"criteria": [{"text": "It builds twice"}]})
+    for named in ("It builds", "1"):
+        with pytest.raises(Invalid, match=r"Criterion 1 was reworded and is 3 now"):
+            criteria.record_evidence(goal.pk, [{"criterion": named, "met": True}], actor="x")
     with pytest.raises(Invalid, match=r"as they are now: 3\. It builds twice\.$"):
         criteria.record_evidence(
-            goal.pk, [{"criterion": "It builds", "met": True}], actor="worker:ada"
+            goal.pk, [{"criterion": "It is fast", "met": True}], actor="worker:ada"
         )
