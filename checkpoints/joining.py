@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 MAX_PARTS = 20
 JOINED_PER_PASS = 5
 NAMED = 20
+SIDES_NAMED = 3
 State = Card.State
 
 #: What a part takes over from the card that is split, unless it says otherwise.
@@ -185,9 +186,13 @@ def _joined(
     files: set[str] = set()
     with merging.scratch(store) as clone:
         tree, base = clone.tree_of(commit), clone.tree_of(start)
+        # What markers call the other side: whose changes are in it, while those are few.
+        sides = [] if commit == start else [made.card.key]
         for work in works:
-            tree, named = clone.marked(tree, base, work, made.card.key)
+            known = "+".join(sides) if len(sides) <= SIDES_NAMED else ""
+            tree, named = clone.marked(tree, base, work, known or made.card.key)
             files |= set(named)
+            sides.append(work.card.key)
         store.take_over(clone.path, tree)
     was = store.describe(commit)
     told = Description(was.base or commit, was.repository_commit, was.skipped, kept=was.kept)

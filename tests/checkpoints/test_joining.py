@@ -102,9 +102,8 @@ def test_what_two_parts_changed_in_the_same_place_is_named_marked_and_keeps_it_f
     done(place, writer, {"app.py": "one\nWRITE\nthree\n"})
     assert joining.tick() == 1
     text = files_of(card)["app.py"]
-    assert "READ" in text
-    assert "WRITE" in text
-    assert f">>>>>>> tags/{writer.key}" in text
+    ours, theirs = f"<<<<<<< tags/{reader.key}", f">>>>>>> tags/{writer.key}"
+    assert text == f"one\n{ours}\nREAD\n=======\nWRITE\n{theirs}\nthree\n"
     head = recovery.head(card.pk, now_is(card).line)
     assert head.next_step == "Resolve the conflict markers in app.py, then go on."
     assert "app.py" in Discovery.objects.get(card_id=card.pk).title
