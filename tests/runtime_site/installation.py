@@ -21,7 +21,7 @@ from tests import ports, schema
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 _OURS = ("DATABASE_URL", "REDIS_URL", "PUBLIC_URL", "HOST", "DEBUG", "SECRET_KEY", "WORKERS")
 
 
