@@ -1,7 +1,8 @@
 """Static files as they are in the checkout, and text among them as gzip to who takes it.
 
-There is no collect step: a copy of each is kept in DATA_DIR, made when a web process first starts
-with that file. Where it can't be kept, the file goes out as it is.
+There is no collect step: a copy of each is kept in DATA_DIR, made when it is first asked for: to
+make all of them at the start took a second of processor time. Where one can't be kept, the file
+goes out as it is.
 
 Pages name all of them below a version, a digest of what they hold together, and a browser keeps
 what it got from there without asking again. Scripts name each other by relative addresses, so
@@ -57,27 +58,37 @@ class VersionedStorage(StaticFilesStorage):
 
 
 class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._unpacked: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        asked = request.path_info
-        found = _VERSIONED.fullmatch(asked.removeprefix(self.static_prefix))
-        if found and asked.startswith(self.static_prefix):
-            file = self.files.get(self.static_prefix + found["name"])
-            if file is not None:
-                answer: HttpResponseBase = self.serve(file, request)
-                if found["version"] == version():
-                    answer["Cache-Control"] = _KEPT
-                return answer
-        return super().__call__(request)  # type: ignore[no-any-return]
+        below, _, asked = request.path_info.partition(self.static_prefix)
+        found = None if below else _VERSIONED.fullmatch(asked)
+        url = self.static_prefix + (found["name"] if found else asked)
+        if below or not self._pack(url):
+            return super().__call__(request)  # type: ignore[no-any-return]
+        answer: HttpResponseBase = self.serve(self.files[url], request)
+        if found and found["version"] == version():
+            answer["Cache-Control"] = _KEPT
+        return answer
 
     def get_static_file(self, path: str, url: str, stat_cache: Any = None) -> StaticFile:
-        copy = _copy_of(path) if path.endswith(_TEXT) else ""
-        if not copy:
-            return super().get_static_file(path, url, stat_cache)
-        headers = Headers([])
-        self.add_mime_headers(headers, path, url)
-        self.add_cache_headers(headers, path, url)
-        headers["Access-Control-Allow-Origin"] = "*"
-        return StaticFile(path, headers.items(), encodings={"gzip": copy})
+        if path.endswith(_TEXT):
+            self._unpacked[url] = path
+        return super().get_static_file(path, url, stat_cache)
+
+    def _pack(self, url: str) -> bool:
+        """Return whether there is such a file; text goes out as gzip as well from now on."""
+        path = self._unpacked.pop(url, "")
+        copy = _copy_of(path) if path else ""
+        if copy:
+            headers = Headers([])
+            self.add_mime_headers(headers, path, url)
+            self.add_cache_headers(headers, path, url)
+            headers["Access-Control-Allow-Origin"] = "*"
+            self.files[url] = StaticFile(path, headers.items(), encodings={"gzip": copy})
+        return url in self.files
 
 
 def _copy_of(path: str) -> str:

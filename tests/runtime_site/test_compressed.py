@@ -11,24 +11,19 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.staticfiles import finders
 from django.contrib.staticfiles.storage import staticfiles_storage
-from django.http import HttpResponse
 from django.test import Client
 
 from runtime_site import static_files
-from runtime_site.static_files import StaticFiles
+
+pytestmark = pytest.mark.django_db
 
 GZIP = {"Accept-Encoding": "gzip, br"}
 
 
 def static(name: str, **asked: str) -> tuple[int, Any, bytes]:
     """Return the status, the headers and the body with which a static file is answered."""
-    served = StaticFiles(lambda _: HttpResponse()).files[f"/static/{name}"]
-    answer = served.get_response("GET", asked)
-    content = b""
-    if answer.file:
-        with answer.file:
-            content = answer.file.read()
-    return answer.status, dict(answer.headers), content
+    with closing(Client().get(f"/static/{name}", **asked)) as answer:  # type: ignore[arg-type]
+        return answer.status_code, answer.headers, b"".join(answer)
 
 
 def test_static_text_goes_out_as_gzip_and_is_asked_for_but_once() -> None:
@@ -65,7 +60,6 @@ def fetched(address: str) -> tuple[int, str, bytes]:
         return answer.status_code, answer.get("Cache-Control", ""), body
 
 
-@pytest.mark.django_db
 def test_what_a_page_names_is_kept_by_browsers_until_it_changes() -> None:
     named = staticfiles_storage.url("js/board.js")
     text = (django_settings.SHARE_DIR / "static/js/board.js").read_bytes()
@@ -92,7 +86,6 @@ def test_the_version_follows_what_the_files_hold(
     assert seen[0] == seen[2] != seen[1]
 
 
-@pytest.mark.django_db
 def test_pages_go_out_as_gzip_and_answers_to_machines_do_not() -> None:
     client = Client()
     page, packed = client.get("/accounts/signin"), client.get("/accounts/signin", headers=GZIP)
