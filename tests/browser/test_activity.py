@@ -89,4 +89,4 @@ async def test_older_events_are_a_page_away(site: Site, open_page: Open) -> None
     page = await open_page(f"/boards/{board}/activity")
     await expect(page.locator("#events li")).to_have_count(100)
     await page.get_by_role("link", name="Older events").click()
-    await expect(page.locator("#events li").last).to_contain_text("created a board")
+    await expect(page.locator("#events li").last).to_contain_text("made the board")

@@ -127,7 +127,7 @@ async def test_a_discovery_is_resolved_and_a_note_pinned_for_the_next(
     body = {"kind": "fact", "title": "Port taken"}
     site.call("POST", f"{attempt}/discoveries", body, token=token, headers=lease)
     page = await open_page(f"/cards/{key}?tab=discoveries")
-    await page.locator("details.resolve summary").press("Enter")
+    await page.locator("[id^=resolve-] summary").press("Enter")
     await page.get_by_label("What settled it").fill("Moved to 5434")
     await page.get_by_role("button", name="Resolve", exact=True).press("Enter")
     await expect(page.locator("#card-tab")).to_contain_text("Moved to 5434")
