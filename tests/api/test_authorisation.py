@@ -18,6 +18,9 @@ from kernel.access import Role
 from tests.api.contract import Operation, operations, resolved
 from tests.api.world import FOR_PEOPLE, Caller, World, state_digest, undone
 
+# Others show that each operation works on PostgreSQL; who may use it is decided alike.
+pytestmark = pytest.mark.once
+
 ALL = operations()
 IN_PATH = [o for o in ALL if "{" in o.path]
 WRITES = [o for o in ALL if o.writes]
