@@ -233,6 +233,7 @@ def _record(
         point = recovery.put(
             card,
             head,
+            head.attempt,
             f"{merging.PARTS}{made.pk}",
             {
                 "summary": summary,

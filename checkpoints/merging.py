@@ -368,6 +368,7 @@ def send_back(joined: Joined, actor: str, reason: str = "") -> Checkpoint:
         point = recovery.put(
             card,
             head,
+            head.attempt,
             f"joined/{joined.snapshot.commit}",
             {
                 "summary": f"Brought together with {joined.into} at {joined.tip[:12]}; what both "

@@ -204,10 +204,13 @@ def head(card_id: UUID, line: int) -> Checkpoint | None:
     return opened.origin if opened else None
 
 
-def put(card: Card, parent: Checkpoint, key: str, content: Mapping[str, Any]) -> Checkpoint:
+def put(
+    card: Card, parent: Checkpoint | None, attempt: Attempt, key: str, content: Mapping[str, Any]
+) -> Checkpoint:
     """Return a checkpoint that no attempt made, from which the locked card goes on.
 
-    ``parent`` is the card's head. What the next attempt starts with follows from it.
+    ``parent`` is the card's head, ``attempt`` the one whose work it holds. What the next attempt
+    starts with follows from it.
     """
     start = leases.carried(card)
     start["checkpoint_number"] += 1
@@ -217,10 +220,10 @@ def put(card: Card, parent: Checkpoint, key: str, content: Mapping[str, Any]) ->
         line=card.line,
         number=start["checkpoint_number"],
         parent=parent,
-        attempt=parent.attempt,
+        attempt=attempt,
         after_step=start["step_number"],
         key=key,
-        digest=digest_of(body, parent.digest),
+        digest=digest_of(body, parent.digest if parent else ""),
         at=timezone.now(),
         **body,
     )

@@ -16,9 +16,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError
-from django.utils import timezone
 
-from boards import cards, leases, placing
+from boards import cards, placing
 from boards.models import Attempt, Card
 from checkpoints import artifacts, differences, lines, recovery
 from checkpoints.git import GitFailed
@@ -142,9 +141,11 @@ def adopt(card_id: UUID, salvage_id: int, actor: str, next_step: str = "") -> Ch
         revoked = placing.revoke(
             card, reason=f"what attempt {kept.attempt.number} left was adopted"
         )
-        start = leases.carried(card)
-        start["checkpoint_number"] += 1
-        body = recovery.normal(
+        point = recovery.put(
+            card,
+            head,
+            kept.attempt,
+            key,
             {
                 "summary": f"Adopted what attempt {kept.attempt.number} by {kept.attempt.worker} "
                 f"left behind: {kept.summary}",
@@ -152,28 +153,13 @@ def adopt(card_id: UUID, salvage_id: int, actor: str, next_step: str = "") -> Ch
                 "state": head.state if head else None,
                 "workspace": workspace,
                 "artifacts": kept.artifacts,
-            }
+            },
         )
-        point = Checkpoint.objects.create(
-            card=card,
-            line=card.line,
-            number=start["checkpoint_number"],
-            parent=head,
-            attempt=kept.attempt,
-            after_step=start["step_number"],
-            key=key,
-            digest=recovery.digest_of(body, head.digest if head else ""),
-            at=timezone.now(),
-            **body,
-        )
-        start |= {"resumed_from": point.number, **recovery.facts(body)}
-        card.carried = start
         card.failures, card.not_before, card.blocked_reason = 0, None, ""
         if card.state != State.BACKLOG:
             placing.place(card, State.WAITING)
         else:
             card.save(update_fields=["failures", "not_before", "blocked_reason"])
-        card.save(update_fields=["carried"])
         if through:
             lines.begin_again(card, point, actor)
         kept.adopted_as, kept.adopted_by, kept.adopted_at = point, actor, point.at
