@@ -27,6 +27,7 @@ from boards.views import for_people, frame, may_operate, may_write, principal
 from checkpoints import artifacts, lineage
 from events import log
 from goals import checks, discoveries
+from goals.criteria import standing
 from goals.models import Criterion, Decision, Discovery, Evidence, Goal, Regression
 from kernel.access import Role, hidden
 from kernel.limits import whole_number
@@ -260,8 +261,7 @@ def shown_criteria(goal: Goal) -> list[Shown]:
     """Return the goal's criteria with their newest evidence and regression, in five statements."""
     newest = Evidence.objects.order_by("-id")[:EVIDENCE_SHOWN]
     last = Regression.objects.order_by("-pk")[:1]
-    rows = goal.criteria.filter(retired_at=None).order_by("number")
-    rows = rows.prefetch_related(
+    rows = standing(goal.pk).prefetch_related(
         Prefetch("evidence", queryset=newest, to_attr="newest_evidence"),
         Prefetch("regressions", queryset=last, to_attr="last_regression"),
     )

@@ -35,8 +35,8 @@ from checkpoints import (
 from checkpoints.models import Checkpoint, Salvage
 from events import log
 from events.models import Event
-from goals import amendments
-from goals.models import Criterion, Decision, Discovery, Goal
+from goals import amendments, criteria
+from goals.models import Decision, Discovery, Goal
 from kernel.access import Role
 from kernel.errors import DomainError
 from kernel.limits import whole_number
@@ -141,10 +141,7 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
     live = latest if latest and latest.status == Attempt.Status.RUNNING else None
     silent = live is not None and boards_selectors.is_silent(live)
     goals = Goal.objects.filter(board_id=found.board_id, status=Goal.Status.ACTIVE)
-    standing = (
-        found.goal.criteria.filter(retired_at=None) if found.goal else Criterion.objects.none()
-    )
-    criteria = list(standing.order_by("number"))
+    asked = list(criteria.standing(found.goal_id)) if found.goal_id else []
     prefetch_related_objects([found], "dependencies__depends_on")
     return {
         "card": found,
@@ -154,8 +151,8 @@ def _facts(found: Card, attempts: list[Attempt]) -> dict[str, Any]:
         "head": recovery.head(found.pk, found.line),
         "columns": list(found.board.columns.all()),
         "question": cards.open_questions(found).first(),
-        "criteria": criteria,
-        "covers": covering.of(found, criteria),
+        "criteria": asked,
+        "covers": covering.of(found, asked),
         "amendments": amendments.of(found.goal_id),
         "plans": found.plans.filter(status="open"),
         "origin": selectors.origin_of(found),

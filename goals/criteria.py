@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from events import log
@@ -30,7 +30,7 @@ from kernel.tx import transition
 NAMED = 20
 
 
-def standing(goal_id: UUID) -> Any:
+def standing(goal_id: UUID) -> QuerySet[Criterion]:
     """Return the goal's criteria as they are asked for now, in their order."""
     return Criterion.objects.filter(goal_id=goal_id, retired_at=None).order_by("number")
 

@@ -153,7 +153,7 @@ def asked_for(goal: Goal) -> dict[str, Any]:
                 **({"tests": c.tests} if c.tests else {}),
                 **({"by_person": True} if c.by_person else {}),
             }
-            for c in goal.criteria.filter(retired_at=None).order_by("number")
+            for c in proof.standing(goal.pk)
         ],
     }
 
@@ -200,7 +200,7 @@ def replace_criteria(goal: Goal, criteria: Sequence[Mapping[str, Any]]) -> None:
     One that is to be checked in another way is open again: what showed it before does not count.
     """
     standing: dict[str, list[Criterion]] = {}
-    before = list(goal.criteria.filter(retired_at=None).order_by("number"))
+    before = list(proof.standing(goal.pk))
     for c in reversed(before):
         standing.setdefault(c.text, []).append(c)
     places = rewording.places(before, [wanted["text"] for wanted in criteria])

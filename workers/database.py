@@ -20,7 +20,7 @@ from checkpoints.models import Step
 from checkpoints.snapshots import Snapshot, SnapshotStore
 from checkpoints.stores import store_of
 from checkpoints.workspaces import Workspace
-from goals.models import Criterion as CriterionRow
+from goals.criteria import standing
 from kernel.access import SYSTEM
 from kernel.errors import LeaseLost
 from workers import proposals, questions, saying
@@ -212,7 +212,7 @@ def mandate(attempt: Attempt, card: Card) -> Mandate:
     """Return what the attempt is to carry out."""
     criteria = None
     if card.goal_id is not None:
-        rows = CriterionRow.objects.filter(goal=card.goal_id, retired_at=None).order_by("number")
+        rows = standing(card.goal_id)
         criteria = tuple(Criterion(c.number, c.text, c.check_command) for c in rows)
     race = races.under_way(card)
     return Mandate(

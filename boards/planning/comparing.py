@@ -10,7 +10,7 @@ from boards.models import Card, Dependency
 from boards.planning import drafts
 from boards.planning.drafts import Item
 from boards.planning.models import Plan
-from goals import rewording
+from goals import criteria, rewording
 
 State = Card.State
 OVER = (State.COMPLETED, State.CANCELLED)
@@ -126,7 +126,6 @@ def _coverage(plan: Plan, entries: Sequence[Entry], gone: set[Any]) -> list[dict
     for pk, key, covers in rest.values_list("pk", "key", "covers"):
         for number in covers if pk not in told else []:
             by.setdefault(number, []).append(key)
-    criteria = plan.goal.criteria.filter(retired_at=None).order_by("number")
     earlier: dict[int, list[str]] = {}
     for number, stands in rewording.now(rewording.rows(plan.goal.criteria.all())).items():
         if number != stands:
@@ -139,5 +138,5 @@ def _coverage(plan: Plan, entries: Sequence[Entry], gone: set[Any]) -> list[dict
             "by": by.get(c.number, []),
             "earlier": list(dict.fromkeys(earlier.get(c.number, []))),
         }
-        for c in criteria
+        for c in criteria.standing(plan.goal_id)
     ]
