@@ -134,7 +134,8 @@ def _share_out(sections: Sequence[Section], room: int) -> list[int]:
     """Return the room of each: what names its items, and floors in order, first; the rest by
     weight up to the wants."""
     wants = [s.want for s in sections]
-    rooms, most, least = [], room // 3, room // 4
+    # In the least room a quarter is less than the heading and a line of the next step.
+    rooms, most, least = [], room // 3, max(room // 4, 2 * SCANT)
     for section in sections:
         rooms.append(min(section.naming, most))
         room -= rooms[-1]

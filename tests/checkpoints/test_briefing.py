@@ -769,6 +769,21 @@ LONG = st.tuples(TEXT, st.sampled_from([1, 1, 1, 40, 2000])).map(lambda t: t[0] 
 COUNT = st.sampled_from([0, 1, 3, 25, 70])
 
 
+@pytest.mark.django_db
+def test_the_next_step_is_told_in_the_least_room_there_may_be() -> None:
+    card, now = make_card(title="", description=""), timezone.now()
+    tried = {"number": 1, "status": "failed", "finished_at": now, "lease_expires_at": now}
+    attempt = Attempt.objects.create(board_id=card.board_id, card=card, worker="", **tried)
+    Checkpoint.objects.create(
+        card=card, attempt=attempt, number=1, next_step="finish-the-parser", digest="x"
+    )
+    card.fence = 1
+    card.save()
+    built = briefing.build(card, max_tokens=200, now=now)
+    check_whole(built, 200)
+    assert "finish-the-parser" in built.markdown
+
+
 class AnyHistory(TestCase):
     @settings(max_examples=settings().max_examples // 2)  # an example is a long history
     @given(st.data())
